@@ -1,4 +1,8 @@
 //! The storage half of semj: bytes, trees and queries. It knows no actor, no thread and no clock.
 
+pub mod backend;
+pub mod error;
 pub mod event;
 pub mod limits;
+pub mod log;
+pub mod query;

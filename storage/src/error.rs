@@ -1,0 +1,101 @@
+//! Errors of reading and writing the record. Texts say what, where, expected and found.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A stretch of the record that cannot be trusted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{}: damage at byte {offset} ({length} bytes), {}: {reason}", segment.display(), sequences(*first_sequence, *last_sequence))]
+pub struct Damage {
+    /// The segment file.
+    pub segment: PathBuf,
+    /// Where the untrusted bytes start.
+    pub offset: u64,
+    /// How many bytes cannot be trusted.
+    pub length: u64,
+    /// First event that is lost with them; 0 where no event is affected.
+    pub first_sequence: u64,
+    /// Last event that is lost with them; 0 where no event is affected.
+    pub last_sequence: u64,
+    /// What is wrong, with what was expected and found.
+    pub reason: String,
+}
+
+fn sequences(first: u64, last: u64) -> String {
+    match (first, last) {
+        (0, _) => "no event affected".into(),
+        (a, b) if a == b => format!("event {a}"),
+        (a, b) => format!("events {a} to {b}"),
+    }
+}
+
+/// Reading the record failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The bytes are not what was written.
+    #[error("{0}")]
+    Damaged(Box<Damage>),
+    /// The operating system refused.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Written by a newer version.
+    #[error("{}: format version {found}, this program reads up to {supported}; use a newer semj", path.display())]
+    NewerFormat {
+        /// Which file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The newest version this program reads.
+        supported: u32,
+    },
+    /// There is no journal here.
+    #[error("{}: {reason}", path.display())]
+    NotAJournal {
+        /// Which folder.
+        path: PathBuf,
+        /// What is missing or in the way.
+        reason: String,
+    },
+    /// The events were removed by retention.
+    #[error("events up to {horizon} were removed by retention")]
+    Retained {
+        /// The last event removed.
+        horizon: u64,
+    },
+    /// The segments hold less than LOCK says is durable: an incomplete copy.
+    #[error("{}: incomplete copy: {expected} events are recorded as durable, the segments hold {found}", path.display())]
+    Incomplete {
+        /// Which journal.
+        path: PathBuf,
+        /// The last event recorded as durable.
+        expected: u64,
+        /// The last event found.
+        found: u64,
+    },
+}
+
+impl ReadError {
+    /// An I/O error with its place.
+    pub fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
+        ReadError::Io { path: path.to_owned(), action, source }
+    }
+
+    /// Whether the record itself is at fault.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, ReadError::Damaged(_))
+    }
+}
+
+impl From<Damage> for ReadError {
+    fn from(damage: Damage) -> Self {
+        ReadError::Damaged(Box::new(damage))
+    }
+}

@@ -1,0 +1,3 @@
+//! The record: segments of blocks of commit units.
+
+pub mod entry;

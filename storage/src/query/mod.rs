@@ -1,0 +1,5 @@
+//! Questions to the journal.
+
+mod source;
+
+pub use source::{BlockSummary, EventSource, agent_bits};
