@@ -1,3 +1,29 @@
 //! The record: segments of blocks of commit units.
 
+mod block;
+mod blocks;
+mod bytes;
+mod chain;
+mod codec;
 pub mod entry;
+mod inspect;
+mod lock;
+mod prealloc;
+mod reader;
+mod recover;
+mod segment;
+mod unit;
+mod walk;
+mod writer;
+
+pub use block::{PreparedBlock, SummaryBuilder};
+pub use chain::{ChainValue, content_digest};
+pub use codec::Codec;
+pub use inspect::{Inspection, TornTail, inspect};
+pub use lock::{LockFile, LockInfo, OwnerState, Watermark};
+pub use prealloc::Prealloc;
+pub use reader::{LogView, Segments};
+pub use recover::{Place, Recovered, Tail, recover};
+pub use segment::FORMAT_VERSION;
+pub use unit::{UnitBuilder, control};
+pub use writer::{AppendError, LogWriter, WriterOptions};
