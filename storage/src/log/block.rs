@@ -264,7 +264,7 @@ impl SummaryBuilder {
     }
 
     /// Counts one event in.
-    pub fn add(&mut self, type_bit: u32, time: Option<i64>, agents: &[u8; 32]) {
+    pub fn add(&mut self, type_bit: u32, time: Option<i64>) {
         let s = &mut self.0;
         s.last_sequence += 1;
         s.types |= 1 << type_bit;
@@ -272,7 +272,11 @@ impl SummaryBuilder {
             s.time_min = s.time_min.min(t);
             s.time_max = s.time_max.max(t);
         }
-        s.agents.iter_mut().zip(agents).for_each(|(a, b)| *a |= b);
+    }
+
+    /// Adds filter bits of agents and sessions.
+    pub fn add_agents(&mut self, bits: &[u8; 32]) {
+        self.0.agents.iter_mut().zip(bits).for_each(|(a, b)| *a |= b);
     }
 
     /// Counts a sequence without content in.

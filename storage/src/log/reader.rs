@@ -250,7 +250,10 @@ impl Segments {
     }
 
     /// Visits the entries of a range that is known to be durable.
-    pub(crate) fn read(
+    ///
+    /// # Errors
+    /// As [`EventSource::read`].
+    pub fn read(
         &self,
         first: u64,
         last: u64,
@@ -307,23 +310,27 @@ impl Segments {
         Ok(ids.1.get(id).copied())
     }
 
-    /// The event with this id, among those up to `last`.
+    /// Whether event `sequence`, which must be durable, has this id.
+    ///
+    /// # Errors
+    /// When the record cannot be read; damage counts as "no".
+    pub fn has_id(&self, sequence: u64, id: &Uuid) -> Result<bool, ReadError> {
+        let mut same = false;
+        let read = self.read(sequence, sequence, &mut |entry| {
+            same = entry.id() == *id;
+            ControlFlow::Continue(())
+        });
+        match read {
+            Err(e) if !e.is_damage() => Err(e),
+            _ => Ok(same),
+        }
+    }
+
+    /// The event whose caller gave it this id, among those up to `last`.
     ///
     /// # Errors
     /// When the record cannot be read.
-    pub fn find_id(&self, id: &Uuid, last: u64) -> Result<Option<u64>, ReadError> {
-        if let Some(sequence) = derived_sequence(id).filter(|s| (1..=last).contains(s)) {
-            let mut same = false;
-            match self.read(sequence, sequence, &mut |entry| {
-                same = entry.id() == *id;
-                ControlFlow::Continue(())
-            }) {
-                Ok(()) if same => return Ok(Some(sequence)),
-                Ok(()) => {}
-                Err(e) if e.is_damage() => {}
-                Err(e) => return Err(e),
-            }
-        }
+    pub fn find_given_id(&self, id: &Uuid, last: u64) -> Result<Option<u64>, ReadError> {
         let list = self.list.read().clone();
         let mut end = last;
         for segment in list.iter().rev() {
@@ -335,6 +342,19 @@ impl Segments {
             }
         }
         Ok(None)
+    }
+
+    /// The event with this id, given or derived, among those up to `last`.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn find_id(&self, id: &Uuid, last: u64) -> Result<Option<u64>, ReadError> {
+        if let Some(sequence) = derived_sequence(id).filter(|s| (1..=last).contains(s))
+            && self.has_id(sequence, id)?
+        {
+            return Ok(Some(sequence));
+        }
+        self.find_given_id(id, last)
     }
 }
 
