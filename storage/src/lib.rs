@@ -1,6 +1,7 @@
 //! The storage half of semj: bytes, trees and queries. It knows no actor, no thread and no clock.
 
 pub mod backend;
+pub mod blobs;
 pub mod error;
 pub mod event;
 pub mod limits;
