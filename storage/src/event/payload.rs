@@ -86,14 +86,18 @@ impl Payload<'_> {
     }
 }
 
+/// `null` is no payload, as in JSON input.
 impl From<Value> for Payload<'_> {
     fn from(value: Value) -> Self {
-        Payload::Json(JsonText(Cow::Owned(value.to_string())))
+        Payload::from(&value)
     }
 }
 impl From<&Value> for Payload<'_> {
     fn from(value: &Value) -> Self {
-        Payload::Json(JsonText(Cow::Owned(value.to_string())))
+        match value {
+            Value::Null => Payload::None,
+            value => Payload::Json(JsonText(Cow::Owned(value.to_string()))),
+        }
     }
 }
 impl<'a> From<&'a EncodedJson> for Payload<'a> {
