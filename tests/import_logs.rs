@@ -2,6 +2,8 @@
 //!
 //! The logs are not part of the repository; without them the test says so and passes.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+
 use semj::import::{Format, Session, detect, import_file};
 use semj_storage::event::{Cause, Event, Text};
 use serde_json::Value;
@@ -199,6 +201,53 @@ fn files_beside_the_logs_are_not_taken_for_logs() {
         if name.starts_with("claude-code/") {
             assert_eq!(detect(&about, &std::fs::read(&about).unwrap()), None);
             assert_eq!(detect(Path::new("copied"), &std::fs::read(&about).unwrap()), None);
+        }
+    }
+}
+
+/// Whatever happens to the bytes: no panic, no event over a limit, no cause after its effect, no id for two things.
+#[test]
+fn random_damage_breaks_no_rule() {
+    let Some(folder) = folder() else { return };
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % below.max(1)
+    };
+    let names = [
+        "claude-code/a4-7cfcb669b1-0.jsonl",
+        "codex/small.jsonl",
+        "swe-agent/ctf__crypto__katy.traj",
+        "openhands/resolver_output.jsonl",
+    ];
+    for name in names {
+        let bytes = std::fs::read(folder.join(name)).unwrap();
+        let format = detect(Path::new(name), &bytes).unwrap();
+        for _ in 0..40 {
+            let mut damaged = bytes.clone();
+            for _ in 0..1 + next(4) {
+                let at = next(damaged.len());
+                let to = (at + 1 + next(3_000)).min(damaged.len());
+                match next(5) {
+                    0 => damaged[at] ^= 1 << next(8),
+                    1 => damaged[at..to].fill(0),
+                    2 => drop(damaged.drain(at..to)),
+                    3 => damaged.truncate(to),
+                    _ => damaged.extend_from_within(at..to),
+                }
+            }
+            let mut seen: HashMap<Cause, Event<'_>> = HashMap::new();
+            for session in import_file(format, "x", &damaged) {
+                for event in session.events {
+                    event.check_limits().unwrap();
+                    let mut links = event.links().iter().filter(|l| l.kind != Some("forked_from".into()));
+                    assert!(event.parent_cause().is_none_or(|p| seen.contains_key(&p)), "{name}");
+                    assert!(links.all(|l| seen.contains_key(&l.cause)), "{name}");
+                    let id = Cause::Id(event.given_id().unwrap());
+                    let known = seen.insert(id, event.clone());
+                    assert!(known.is_none_or(|known| known == event), "{name}: one id, one content");
+                }
+            }
         }
     }
 }

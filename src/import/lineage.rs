@@ -46,9 +46,9 @@ impl<'a> Lineage<'a> {
         let Some(first) = self.seen.get(&id) else { return false };
         let equal = first.raw == record.raw
             || serde_json::from_slice::<Value>(first.raw).is_ok_and(|value| value == record.value);
-        if equal {
-            draft.repeat(first.events.clone());
-        } else {
+        // A record whose events are not repeated was read nevertheless.
+        draft.repeat(if equal { first.events.clone() } else { 0..0 });
+        if !equal {
             let mut fields = Fields::new();
             put(&mut fields, "semj.record", record.value.clone());
             draft.loss(record.line, format!("record {} seen before with other content", short(&id)), fields);

@@ -1,7 +1,7 @@
 //! SWE-agent: one JSON object a run; a step holds thought, action and observation. There is no clock.
 
 use super::calls::{Calls, Target, ToolCall, ToolResult};
-use super::content::{Fields, nanoseconds, put, put_message, text};
+use super::content::{Fields, nanoseconds, put, put_message, readable, text};
 use super::document;
 use super::draft::{Draft, Piece};
 use super::lines::{Item, Record, mend, replaced_reason};
@@ -63,7 +63,7 @@ fn head(draft: &mut Draft, fields: &Fields) {
     let history = fields.get("history").and_then(Value::as_array).into_iter().flatten();
     let before: Vec<Value> = history.take_while(|m| text(m, "role") != Some("assistant")).cloned().collect();
     let asked = before.iter().rev().find(|m| text(m, "role") == Some("user"));
-    let summary = asked.map(|m| super::content::readable(m)).unwrap_or_default();
+    let summary = asked.map(readable).unwrap_or_default();
     put(&mut about, "history", before);
     if let Some(model) = fields.get("replay_config").and_then(|c| c.pointer("/agent/model/name")) {
         put(&mut about, "gen_ai.request.model", model.clone());
