@@ -204,12 +204,15 @@ impl<'a> Importer<'a> {
             self.draft.prompt(frame, Piece::new(kinds::QUERY, said, fields));
             return;
         }
-        put_message(&mut fields, "assistant", "text", said);
-        let id = self.draft.emit(frame, Piece::new(kinds::INTERACTION, said, fields));
         // Dumps without sources open with the task: what follows is done because of it.
         if source.is_none() && !std::mem::replace(&mut self.asked, true) {
+            put_message(&mut fields, "user", "text", said);
+            let id = self.draft.emit(frame, Piece::new(kinds::INTERACTION, said, fields).tag("role:user"));
             self.draft.open_turn(frame, id);
+            return;
         }
+        put_message(&mut fields, "assistant", "text", said);
+        self.draft.emit(frame, Piece::new(kinds::INTERACTION, said, fields));
     }
 
     fn observation(&mut self, frame: &mut Frame, observation: &str, value: &Value) {
