@@ -276,6 +276,8 @@ impl Engine {
             _ => flushed,
         };
         pipeline.watermark().fail(CommitError::Closed);
+        // Emitters may live on; the journal is free all the same.
+        let _ = self.lock.file().unlock();
         closed
     }
 

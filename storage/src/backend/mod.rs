@@ -65,6 +65,12 @@ pub trait File: Send + Sync + std::fmt::Debug {
     /// The operating system's.
     fn try_lock(&self) -> io::Result<bool>;
 
+    /// Gives the lock back; fine when this handle does not hold it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn unlock(&self) -> io::Result<()>;
+
     /// Whether some other open handle holds the exclusive lock right now.
     ///
     /// # Errors

@@ -241,6 +241,14 @@ impl File for RealFile {
         Ok(false)
     }
 
+    fn unlock(&self) -> io::Result<()> {
+        let mut locked = self.locked.lock();
+        if std::mem::take(&mut *locked) {
+            self.flock(FlockOperation::NonBlockingUnlock)?;
+        }
+        Ok(())
+    }
+
     fn is_locked_elsewhere(&self) -> io::Result<bool> {
         let locked = self.locked.lock();
         // Taking the shared lock now would turn our exclusive one into it.

@@ -115,6 +115,15 @@ impl File for MemoryFile {
         Ok(*lock.get_or_insert(self.handle) == self.handle)
     }
 
+    fn unlock(&self) -> io::Result<()> {
+        let mut state = self.backend.shared.state.lock();
+        let lock = &mut state.disk.file_mut(self.node)?.lock;
+        if *lock == Some(self.handle) {
+            *lock = None;
+        }
+        Ok(())
+    }
+
     fn is_locked_elsewhere(&self) -> io::Result<bool> {
         let state = self.backend.shared.state.lock();
         state.check_power()?;
