@@ -13,7 +13,7 @@ use crate::supervision::{Restarts, Role, Supervisor};
 use crate::watermark::{Level, Watermark, deadline};
 use parking_lot::Mutex;
 use semj_storage::backend::{Backend, File, OpenMode, RealBackend};
-use semj_storage::error::{Damage, ReadError};
+use semj_storage::error::{Damage, ErrorKind, ReadError};
 use semj_storage::event::{Event, Recorded};
 use semj_storage::log::{LockFile, LockInfo, LogView, LogWriter, Place, Segments, WriterOptions, recover};
 use std::ops::ControlFlow;
@@ -57,6 +57,18 @@ pub enum OpenError {
         /// Why it failed.
         source: std::io::Error,
     },
+}
+
+impl OpenError {
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            OpenError::Missing { .. } => ErrorKind::Missing,
+            OpenError::Locked { .. } => ErrorKind::Locked,
+            OpenError::Read(e) => e.kind(),
+            OpenError::Io { .. } => ErrorKind::Unreadable,
+        }
+    }
 }
 
 /// Where the parts of a journal lie.

@@ -1,5 +1,6 @@
 //! Why an emission was refused and why a wait ended without the event being durable.
 
+use semj_storage::error::ErrorKind;
 use semj_storage::event::{Cause, Event, LimitExceeded};
 use std::fmt;
 use std::sync::Arc;
@@ -74,6 +75,29 @@ pub enum EmitError {
 }
 
 impl EmitError {
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            EmitError::Full(_) | EmitError::StorageFull(_) => ErrorKind::Full,
+            EmitError::Limit(_) => ErrorKind::Limit,
+            EmitError::Conflict { .. } | EmitError::GroupConflict => ErrorKind::Conflict,
+            EmitError::Position { .. } => ErrorKind::Position,
+            EmitError::Cycle { .. } => ErrorKind::Cycle,
+            EmitError::Poisoned(_) => ErrorKind::Poisoned,
+            EmitError::Closed | EmitError::Forked { .. } => ErrorKind::Closed,
+        }
+    }
+
+    /// The JSON key to blame, where one is.
+    pub fn key(&self) -> Option<&'static str> {
+        match self {
+            EmitError::Limit(limit) => Some(limit.key),
+            EmitError::Conflict { .. } | EmitError::GroupConflict => Some("id"),
+            EmitError::Position { .. } => Some("expect"),
+            _ => None,
+        }
+    }
+
     /// Whether the same emission may succeed later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, EmitError::Full(_) | EmitError::StorageFull(_))
@@ -99,6 +123,16 @@ pub enum CommitError {
 }
 
 impl CommitError {
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            CommitError::Poisoned(_) => ErrorKind::Poisoned,
+            CommitError::StorageFull => ErrorKind::Full,
+            CommitError::Timeout => ErrorKind::Stalled,
+            CommitError::Closed => ErrorKind::Closed,
+        }
+    }
+
     /// Whether waiting again may succeed.
     pub fn is_retryable(&self) -> bool {
         matches!(self, CommitError::StorageFull | CommitError::Timeout)

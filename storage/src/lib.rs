@@ -7,3 +7,4 @@ pub mod event;
 pub mod limits;
 pub mod log;
 pub mod query;
+pub mod verify;

@@ -6,8 +6,8 @@
 use super::block::BlockHeader;
 use super::chain::{ChainValue, genesis};
 use super::lock::{LockInfo, OwnerState};
-use super::reader::{check_block, read_header};
-use super::segment::{HeaderError, MARK_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, file_name, parse_name};
+use super::reader::{check_block, read_header, segment_files};
+use super::segment::{HeaderError, MARK_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, file_name};
 use super::walk::{Item, Walk};
 use crate::backend::{Backend, File, OpenMode};
 use crate::error::{Damage, ReadError};
@@ -76,13 +76,7 @@ impl Inspection {
 /// # Errors
 /// When files cannot be read, are of a newer format, or belong to different journals.
 pub fn inspect(backend: &dyn Backend, folder: &Path, lock: Option<&LockInfo>) -> Result<Inspection, ReadError> {
-    let names = match backend.list(folder) {
-        Ok(names) => names,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(e) => return Err(ReadError::io(folder, "list the segments", e)),
-    };
-    let mut firsts: Vec<u64> = names.iter().filter_map(|n| parse_name(n)).collect();
-    firsts.sort_unstable();
+    let firsts: Vec<u64> = segment_files(backend, folder)?.into_iter().map(|(first, _)| first).collect();
     let mut found = Inspection {
         journal: lock.map(|l| l.journal),
         last_sequence: 0,

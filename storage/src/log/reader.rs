@@ -72,11 +72,7 @@ impl Segments {
     /// # Errors
     /// When the folder cannot be listed.
     pub fn refresh(&self) -> Result<(), ReadError> {
-        let names =
-            self.backend.list(&self.folder).map_err(|e| ReadError::io(&self.folder, "list the segments", e))?;
-        let mut firsts: Vec<u64> = names.iter().filter_map(|n| parse_name(n)).collect();
-        firsts.sort_unstable();
-        firsts.into_iter().for_each(|first| self.add(first));
+        segment_files(self.backend.as_ref(), &self.folder)?.into_iter().for_each(|(first, _)| self.add(first));
         Ok(())
     }
 
@@ -367,6 +363,21 @@ fn open_body(block: &BlockInfo, stored: Vec<u8>) -> Result<Vec<u8>, String> {
         return Ok(stored);
     }
     super::codec::decompress(block.codec, &stored, block.raw_len as usize)
+}
+
+/// First sequence and path of each segment in `folder`, in order; none where there is no such folder.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn segment_files(backend: &dyn Backend, folder: &Path) -> Result<Vec<(u64, PathBuf)>, ReadError> {
+    let names = match backend.list(folder) {
+        Ok(names) => names,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(ReadError::io(folder, "list the segments", e)),
+    };
+    let mut found: Vec<_> = names.iter().filter_map(|n| Some((parse_name(n)?, folder.join(n)))).collect();
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// The durable part of a journal at one moment.
