@@ -6,3 +6,4 @@ pub mod event;
 pub mod limits;
 pub mod log;
 pub mod query;
+pub mod trees;
