@@ -226,7 +226,7 @@ mod tests {
     /// Which of the events match, by sequence.
     fn found(query: &Query, events: &[Event<'static>]) -> Vec<u64> {
         let mut source = MockSource::new(7);
-        events.iter().for_each(|e| drop(source.push(e.clone())));
+        source.extend(events.iter().cloned());
         source.naive(query)
     }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
@@ -54,6 +55,8 @@ pub(crate) struct MockSource {
     /// Damaged ranges whose blocks' headers are intact.
     pub(crate) headers_intact: bool,
     pub(crate) entries_read: AtomicU64,
+    /// Made at the first question; a source does not change once it is asked.
+    summaries: OnceLock<Vec<BlockSummary>>,
 }
 
 impl MockSource {
@@ -68,6 +71,7 @@ impl MockSource {
             damaged: Vec::new(),
             headers_intact: false,
             entries_read: AtomicU64::new(0),
+            summaries: OnceLock::new(),
         }
     }
 
@@ -108,6 +112,12 @@ impl MockSource {
         self.entries.push(bytes);
         self.ids.insert(self.id(sequence), sequence);
         sequence
+    }
+
+    pub(crate) fn extend(&mut self, events: impl IntoIterator<Item = Event<'static>>) {
+        events.into_iter().for_each(|event| {
+            self.push(event);
+        });
     }
 
     /// A sequence without content.
@@ -173,16 +183,19 @@ impl EventSource for MockSource {
     }
 
     fn blocks(&self, first: u64, last: u64) -> Result<Vec<BlockSummary>, ReadError> {
-        let mut start = 1;
-        let mut blocks = Vec::new();
-        for end in self.cuts.iter().copied().chain([self.len()]) {
-            let hurt = !self.headers_intact && (start..=end).any(|s| self.is_damaged(s));
-            if start <= end && start <= last && end >= first && !hurt {
-                blocks.push(self.summary(start, end));
+        let all = self.summaries.get_or_init(|| {
+            let mut start = 1;
+            let mut blocks = Vec::new();
+            for end in self.cuts.iter().copied().chain([self.len()]) {
+                let hurt = !self.headers_intact && (start..=end).any(|s| self.is_damaged(s));
+                if start <= end && !hurt {
+                    blocks.push(self.summary(start, end));
+                }
+                start = end + 1;
             }
-            start = end + 1;
-        }
-        Ok(blocks)
+            blocks
+        });
+        Ok(all.iter().filter(|b| b.first_sequence <= last && b.last_sequence >= first).copied().collect())
     }
 
     fn read(

@@ -8,7 +8,7 @@ mod carriers;
 mod causes;
 mod filter;
 #[cfg(test)]
-mod mock;
+pub(crate) mod mock;
 mod plan;
 #[cfg(test)]
 mod properties;

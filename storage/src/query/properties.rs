@@ -127,8 +127,7 @@ fn sequences(run: &mut QueryRun) -> Vec<u64> {
 }
 
 /// What the query must answer, with its order and limit.
-fn expected(source: &MockSource, query: &Query) -> Vec<u64> {
-    let mut all = source.naive(query);
+fn expected(mut all: Vec<u64>, query: &Query) -> Vec<u64> {
     if query.reverse {
         all.reverse();
     }
@@ -148,11 +147,12 @@ fn indexed(source: &MockSource, budget: u64) -> (tempfile::TempDir, Arc<Index>) 
 }
 
 fn check(source: &Arc<MockSource>, index: &Arc<Index>, query: &Query) {
-    let expected = expected(source, query);
+    let naive = source.naive(query);
+    let expected = expected(naive.clone(), query);
     let run = |index: Option<&Arc<Index>>| QueryRun::new(source.clone(), index.cloned(), query.clone());
     assert_eq!(sequences(&mut run(Some(index))), expected, "by index: {query:?}");
     assert_eq!(sequences(&mut run(None)), expected, "by scan: {query:?}");
-    let all = source.naive(query).len() as u64;
+    let all = naive.len() as u64;
     assert_eq!(run(Some(index)).count_matches().unwrap(), all, "count by index: {query:?}");
     assert_eq!(run(None).count_matches().unwrap(), all, "count by scan: {query:?}");
 }
@@ -173,7 +173,7 @@ fn index_scan_and_naive_filter_agree() {
         }
         let (_folder, index) = indexed(&source, 1 + rng.below(3_000));
         let source = Arc::new(source);
-        for _ in 0..120 {
+        for _ in 0..50 {
             check(&source, &index, &random_query(&mut rng, len));
         }
         assert!(!index.needs_rebuild());
@@ -253,9 +253,9 @@ fn damage_stops_a_query_at_its_place_in_both_directions() {
 #[test]
 fn an_event_that_does_not_decode_is_damage() {
     let mut source = MockSource::new(3);
-    (0..10).for_each(|_| drop(source.push(Event::decision("x").agent("a"))));
+    source.extend((0..10).map(|_| Event::decision("x").agent("a")));
     source.push_unreadable();
-    (0..10).for_each(|_| drop(source.push(Event::decision("x").agent("a"))));
+    source.extend((0..10).map(|_| Event::decision("x").agent("a")));
     source.cut();
     let (_folder, index) = indexed(&source, 1_000);
     let source = Arc::new(source);
@@ -273,7 +273,7 @@ fn an_event_that_does_not_decode_is_damage() {
 #[test]
 fn a_stream_holds_little_at_a_time() {
     let mut source = MockSource::new(1);
-    (0..3_000).for_each(|_| drop(source.push(Event::decision("x"))));
+    source.extend((0..3_000).map(|_| Event::decision("x")));
     let source = Arc::new(source);
     let read = || source.entries_read.swap(0, std::sync::atomic::Ordering::Relaxed);
     for reverse in [false, true] {
@@ -288,7 +288,7 @@ fn a_stream_holds_little_at_a_time() {
         assert!(read() <= 64);
     }
     let mut source = MockSource::new(1);
-    (0..40).for_each(|i| drop(source.push(Event::decision("x").payload(json!(format!("{i}").repeat(100_000))))));
+    source.extend((0..40).map(|i| Event::decision("x").payload(json!(format!("{i}").repeat(100_000)))));
     let source = Arc::new(source);
     for reverse in [false, true] {
         let mut run = QueryRun::new(source.clone(), None, Query::new().reverse(reverse));

@@ -174,6 +174,11 @@ impl Index {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn trees_for_test(&self) -> Arc<Trees> {
+        Arc::clone(self.state.read().trees.as_ref().unwrap())
+    }
+
     pub(super) fn position(&self) -> Option<Position> {
         let state = self.state.read();
         let current = state.current.as_ref()?;

@@ -12,6 +12,8 @@ mod indexer;
 mod meta;
 mod rows;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use bits::Bits;
 pub use chunk::ChunkPostings;

@@ -181,6 +181,11 @@ impl Trees {
         Ok(bits)
     }
 
+    #[cfg(test)]
+    pub(super) fn tree_for_test(&self) -> &sled::Tree {
+        &self.tree
+    }
+
     /// Reads a row that stands alone under its key.
     fn single<T>(&self, kind: u8, chunk: u64, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, TreeError> {
         guarded("read row", || {
