@@ -102,7 +102,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Where a chunk refers to one of these ids; `None`: look at all of it.
-    pub(super) fn places<'i>(&self, chunk: u64, kind: Kind, ids: impl ExactSizeIterator<Item = &'i Uuid>) -> Option<Bits> {
+    pub(super) fn places<'i>(
+        &self,
+        chunk: u64,
+        kind: Kind,
+        ids: impl ExactSizeIterator<Item = &'i Uuid>,
+    ) -> Option<Bits> {
         if ids.len() > LOOKUPS_MAX {
             return None;
         }

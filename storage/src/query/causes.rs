@@ -197,7 +197,8 @@ pub fn impact(
     let mut reader = Reader::new(source, index);
     let Some(first) = reader.start(start)? else { return Ok(None) };
     let mut walk = Walk::new(limits, &first);
-    let mut pass = Pass { active: BTreeMap::new(), again: BTreeMap::from([(start, first.id)]), missing: Vec::new() };
+    let mut pass =
+        Pass { active: BTreeMap::new(), again: BTreeMap::from([(start, first.id)]), missing: Vec::new() };
     for _ in 0..PASSES_MAX {
         pass.active = std::mem::take(&mut pass.again);
         pass.active.retain(|sequence, _| walk.depth_of(*sequence) < limits.depth);
@@ -241,7 +242,13 @@ impl Pass {
     }
 
     /// Looks at every event of `first..=last` that refers to an active one.
-    fn run_all(&mut self, reader: &mut Reader<'_>, walk: &mut Walk, first: u64, last: u64) -> Result<(), ReadError> {
+    fn run_all(
+        &mut self,
+        reader: &mut Reader<'_>,
+        walk: &mut Walk,
+        first: u64,
+        last: u64,
+    ) -> Result<(), ReadError> {
         reader.scan(first, last, &mut |entry| {
             if !entry.causes().any(|c| c.sequence.is_some_and(|s| self.active.contains_key(&s))) {
                 return Some(ControlFlow::Continue(()));

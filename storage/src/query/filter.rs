@@ -201,10 +201,14 @@ impl Query {
             && any(&self.streams, Some(event.stream_or_default()))
             && field(&self.names, event.name_text())
             && field(&self.transactions, event.transaction_text())
-            && any(&self.sources, Some(event.source_text().and_then(Text::as_str).unwrap_or("user").as_bytes()))
+            && any(
+                &self.sources,
+                Some(event.source_text().and_then(Text::as_str).unwrap_or("user").as_bytes()),
+            )
             && (self.paths.is_empty()
                 || event.path_text().is_some_and(|p| self.paths.iter().any(|w| p.as_bytes().starts_with(w))))
-            && (self.tags.is_empty() || event.tags().iter().any(|t| self.tags.iter().any(|w| w == t.as_bytes())))
+            && (self.tags.is_empty()
+                || event.tags().iter().any(|t| self.tags.iter().any(|w| w == t.as_bytes())))
             && (self.texts.is_empty() || self.texts.iter().any(|needle| needle.is_in_event(event)))
     }
 

@@ -146,7 +146,10 @@ impl MockSource {
     /// All matches among what can be read, by looking at everything; order and limit do not count.
     pub(crate) fn naive(&self, query: &Query) -> Vec<u64> {
         let readable = (self.first..=self.len()).filter(|s| !self.is_damaged(*s)).map(|s| self.entry(s));
-        readable.filter(|e| e.event().is_some_and(|event| query.matches(e, &event))).map(|e| e.sequence).collect()
+        readable
+            .filter(|e| e.event().is_some_and(|event| query.matches(e, &event)))
+            .map(|e| e.sequence)
+            .collect()
     }
 
     fn summary(&self, first: u64, last: u64) -> BlockSummary {

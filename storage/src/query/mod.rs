@@ -15,8 +15,9 @@ mod properties;
 mod run;
 mod source;
 mod text;
+#[cfg(test)]
+mod walks;
 mod windows;
-
 
 pub use causes::{Edge, Graph, WalkLimits, impact, why};
 pub use filter::Query;

@@ -80,7 +80,8 @@ impl Plan {
 
     /// Whether a block may hold a match.
     pub fn may_match(&self, block: &BlockSummary) -> bool {
-        let holds = |bits: &[u8; 32]| bits.iter().zip(block.agents).all(|(wanted, found)| found & wanted == *wanted);
+        let holds =
+            |bits: &[u8; 32]| bits.iter().zip(block.agents).all(|(wanted, found)| found & wanted == *wanted);
         let in_time = block.time_min <= block.time_max
             && self.since.is_none_or(|s| block.time_max >= s)
             && self.until.is_none_or(|u| block.time_min < u);
@@ -161,7 +162,10 @@ mod tests {
         assert!(!may(Query::new().event_types(EventType::parse("agent.query"))));
         let timeless = BlockSummary { time_min: i64::MAX, time_max: i64::MIN, types: 1 << 63, ..block };
         assert!(!Plan::of(&Query::new().since(Timestamp(i64::MIN))).may_match(&timeless));
-        assert!(Plan::of(&Query::new().category(Category::Agent)).may_match(&timeless), "an unnamed agent code");
+        assert!(
+            Plan::of(&Query::new().category(Category::Agent)).may_match(&timeless),
+            "an unnamed agent code"
+        );
         assert!(!Plan::of(&Query::new().text("x")).uses_summaries());
     }
 }

@@ -49,7 +49,9 @@ fn any_string(json: &str, mut test: impl FnMut(&str) -> bool) -> bool {
     // Walks from string to string: no recursion, and no copy of strings without escapes.
     while let Some((_, behind)) = rest.split_once('"') {
         let Some((length, escaped)) = string_length(behind.as_bytes()) else { return false };
-        let (Some(text), Some(after)) = (behind.get(..length), behind.get(length + 1..)) else { return false };
+        let (Some(text), Some(after)) = (behind.get(..length), behind.get(length + 1..)) else {
+            return false;
+        };
         rest = after;
         if after.trim_ascii_start().starts_with(':') {
             continue;
@@ -90,7 +92,16 @@ mod tests {
             "key": [1, {"deep": ["Straße \"quoted\" \\ line\nbreak", "snow \u{1F600}"]}, null], "x": "", "tail": "Kelvin"
         }));
         let finds = |text: &str| Needle::new(text).is_in_event(&event);
-        for text in ["tests", "the t", "STRASSE".to_lowercase().replace("ss", "ß").as_str(), "\"QUOTED\" \\", "line\nB", "\u{1F600}", "kelvin", ""] {
+        for text in [
+            "tests",
+            "the t",
+            "STRASSE".to_lowercase().replace("ss", "ß").as_str(),
+            "\"QUOTED\" \\",
+            "line\nB",
+            "\u{1F600}",
+            "kelvin",
+            "",
+        ] {
             assert!(finds(text), "{text}");
         }
         for text in ["key", "deep", "tail", "null", "1", "testsx", "\\n"] {

@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn ranges_and_runs_agree_with_single_members() {
-        for (first, last) in [(0, 0), (0, 63), (63, 64), (1, 4_095), (4_095, 4_095), (100, 1_000), (64, 127)] {
+        for (first, last) in [(0, 0), (0, 63), (63, 64), (1, 4_095), (4_095, 4_095), (100, 1_000), (64, 127)]
+        {
             let mut ranged = Bits::EMPTY;
             ranged.insert_range(first, last);
             let mut single = Bits::EMPTY;

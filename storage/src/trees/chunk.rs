@@ -192,8 +192,21 @@ impl ChunkPostings {
     pub fn add(&mut self, entry: &EntryRef<'_>, event: &Event<'_>) {
         let Some(offset) = self.advance(entry.sequence) else { return };
         let hasher = &self.hasher;
-        let [kind_type, name, agent, stream, session, path, transaction, tag, priority, source, cause, effect, id] =
-            &mut self.kinds;
+        let [
+            kind_type,
+            name,
+            agent,
+            stream,
+            session,
+            path,
+            transaction,
+            tag,
+            priority,
+            source,
+            cause,
+            effect,
+            id,
+        ] = &mut self.kinds;
         let put = |dictionary: &mut Dictionary, value: &[u8]| dictionary.add(hasher, value, offset);
         put(kind_type, &event.event_type().code().to_be_bytes());
         put(priority, &event.priority_value().code().to_be_bytes());

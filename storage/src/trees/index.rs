@@ -222,7 +222,8 @@ impl Index {
             }
         };
         let (witness, digest) = witness.unwrap_or((0, [0; 32]));
-        let applied = trees.apply(&current, Cursor { sequence: current.next_sequence() - 1, witness, digest });
+        let applied =
+            trees.apply(&current, Cursor { sequence: current.next_sequence() - 1, witness, digest });
         let mut state = self.state.write();
         if state.epoch == at.epoch {
             match applied {
@@ -248,7 +249,9 @@ fn check(cursor: &Cursor, source: &dyn EventSource) -> Result<(), TreeError> {
     });
     match (read, seen) {
         (_, Some(digest)) if digest == cursor.digest => Ok(()),
-        (Err(ReadError::Retained { .. }), None) => Err(TreeError::Stale { reason: "their witness was removed" }),
+        (Err(ReadError::Retained { .. }), None) => {
+            Err(TreeError::Stale { reason: "their witness was removed" })
+        }
         _ => Err(TreeError::Stale { reason: "the record holds another event where they end" }),
     }
 }

@@ -24,7 +24,8 @@ const KEY_HEAD: usize = 9;
 const HEADER: usize = 9;
 /// Number, two lengths, value, and postings at their longest.
 const ENTRY_BYTES_MAX: usize = 2 + VALUE_BYTES_MAX + 1 + Bits::BYTES;
-const _: () = assert!(KEY_HEAD + VALUE_BYTES_MAX <= TREE_KEY_BYTES_MAX && VALUE_BYTES_MAX <= u8::MAX as usize);
+const _: () =
+    assert!(KEY_HEAD + VALUE_BYTES_MAX <= TREE_KEY_BYTES_MAX && VALUE_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(HEADER + ENTRY_BYTES_MAX <= TREE_VALUE_BYTES_MAX);
 
 /// A key and its value.

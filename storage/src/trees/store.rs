@@ -118,8 +118,11 @@ impl Trees {
     /// When sled fails, or the cursor is damaged or of another version.
     pub fn cursor(&self) -> Result<Option<Cursor>, TreeError> {
         guarded("read cursor", || {
-            let Some(bytes) = self.tree.get(CURSOR_KEY).map_err(sled_error("read cursor"))? else { return Ok(None) };
-            let damaged = TreeError::Damaged { chunk: 0, kind: CURSOR_KIND, reason: "not a cursor of this version" };
+            let Some(bytes) = self.tree.get(CURSOR_KEY).map_err(sled_error("read cursor"))? else {
+                return Ok(None);
+            };
+            let damaged =
+                TreeError::Damaged { chunk: 0, kind: CURSOR_KIND, reason: "not a cursor of this version" };
             let cursor = Cursor::decode(&bytes).ok_or(damaged)?;
             let at_end = cursor.sequence.is_multiple_of(CHUNK_EVENTS) && cursor.sequence > 0;
             if !at_end || cursor.witness > cursor.sequence {
@@ -273,7 +276,8 @@ impl ChunkView for StoredChunk<'_> {
             })
         })?;
         if self.meta.has_overflow(kind) {
-            self.trees.single(OVERFLOW + kind as u8, self.chunk, |mut body| rows::read_postings(&mut body, into))?;
+            self.trees
+                .single(OVERFLOW + kind as u8, self.chunk, |mut body| rows::read_postings(&mut body, into))?;
         }
         Ok(())
     }

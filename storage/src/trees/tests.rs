@@ -12,8 +12,13 @@ use std::sync::Arc;
 fn source_of(len: u64) -> MockSource {
     let mut source = MockSource::new(len);
     source.extend((0..len).map(|i| {
-        let event = Event::decision("x").agent(format!("agent-{}", i % 5)).path(format!("/dir-{}/{i}", i % 90));
-        if i % 3 == 0 { event.tag(format!("tag-{}", i % 200)).parent(Uuid::from_u128(i.into())) } else { event }
+        let event =
+            Event::decision("x").agent(format!("agent-{}", i % 5)).path(format!("/dir-{}/{i}", i % 90));
+        if i % 3 == 0 {
+            event.tag(format!("tag-{}", i % 200)).parent(Uuid::from_u128(i.into()))
+        } else {
+            event
+        }
     }));
     source
 }
@@ -72,7 +77,11 @@ fn check_lookups(trees: &Trees, memory: &ChunkPostings, rng: &mut Rng) {
             for wanted in [Wanted::Exact(value.clone()), Wanted::Prefix(value.clone())] {
                 let mut expected = Bits::EMPTY;
                 memory.lookup(kind, &wanted, &mut expected).unwrap();
-                assert_eq!(trees.lookup(kind, &wanted, memory.chunk()).unwrap(), expected, "{kind:?} {wanted:?}");
+                assert_eq!(
+                    trees.lookup(kind, &wanted, memory.chunk()).unwrap(),
+                    expected,
+                    "{kind:?} {wanted:?}"
+                );
             }
         }
     }
@@ -132,9 +141,11 @@ fn unique_paths_of_4_kib_make_small_rows() {
 #[test]
 fn memory_is_bounded_and_what_does_not_fit_is_still_found() {
     let mut source = MockSource::new(1);
-    source.extend((0..CHUNK_EVENTS).map(|i| {
-        (0..64).fold(Event::decision("x"), |e, t| e.tag(format!("{i}-{t}-{}", "z".repeat(180))))
-    }));
+    source.extend(
+        (0..CHUNK_EVENTS).map(|i| {
+            (0..64).fold(Event::decision("x"), |e, t| e.tag(format!("{i}-{t}-{}", "z".repeat(180))))
+        }),
+    );
     let memory = postings(&source, 0);
     assert!(memory.cost() < 4 << 20, "{} bytes", memory.cost());
     let rows = rows::encode(0, &memory).unwrap();
@@ -215,7 +226,8 @@ fn spoilt_rows_never_change_an_answer() {
             assert_eq!((index.has_trees(), index.indexed_sequence()), (false, 0));
             assert!(!IndexCore::new(Arc::clone(&index)).step(&*source, 10).unwrap().has_trees);
             drop((trees, index.take_failed()));
-            let aside = folder.path().join("../aside-").with_file_name(format!("semj-aside-{}", Uuid::new_v4()));
+            let aside =
+                folder.path().join("../aside-").with_file_name(format!("semj-aside-{}", Uuid::new_v4()));
             Trees::set_aside(folder.path(), &aside).unwrap();
             index.install(Trees::open(folder.path()).unwrap(), &*source).unwrap();
             catch_up(&index, &source);
@@ -233,7 +245,8 @@ fn one_lost_row_of_many_is_noticed() {
     let trees = Trees::open(folder.path()).unwrap();
     let memory = postings(&source, 0);
     trees.apply(&memory, cursor(CHUNK_EVENTS)).unwrap();
-    let keys: Vec<_> = trees.tree_for_test().scan_prefix([Kind::Path as u8]).keys().map(Result::unwrap).collect();
+    let keys: Vec<_> =
+        trees.tree_for_test().scan_prefix([Kind::Path as u8]).keys().map(Result::unwrap).collect();
     assert!(keys.len() > 5, "{} rows", keys.len());
     let values: Vec<Vec<u8>> = memory.sorted(Kind::Path).iter().map(|(v, _)| v.to_vec()).collect();
     for key in keys {
