@@ -1,3 +1,4 @@
 //! The record: segments of blocks of commit units.
 
 pub mod entry;
+pub mod idset;
