@@ -7,6 +7,7 @@ mod chain;
 mod check;
 mod codec;
 pub mod entry;
+pub mod idset;
 mod inspect;
 mod lock;
 mod prealloc;
