@@ -10,6 +10,7 @@ use crate::pipeline::{Cutting, Pipeline};
 use crate::shed::Shed;
 use crate::shells::IndexerSeed;
 use crate::supervision::{Restarts, Role, Supervisor};
+use crate::ticket::Ticket;
 use crate::trees::TreeKeeper;
 use crate::watermark::{Level, Watermark, deadline};
 use parking_lot::Mutex;
@@ -138,6 +139,7 @@ pub struct Engine {
     damage: Vec<Damage>,
     lock: LockFile,
     keeper: Arc<TreeKeeper>,
+    place: Place,
 }
 
 /// What an engine is doing.
@@ -233,6 +235,7 @@ impl Engine {
             damage: recovered.damage,
             lock,
             keeper,
+            place,
         })
     }
 
@@ -296,6 +299,25 @@ impl Engine {
         // Emitters may live on; the journal is free all the same.
         let _ = self.lock.file().unlock();
         closed
+    }
+
+    /// A ticket of everything admitted so far; `None` when nothing was.
+    pub fn last_admitted(&self) -> Option<Ticket> {
+        let pipeline = &self.shared.pipeline;
+        let last = pipeline.ledger().admitted();
+        let ticket =
+            Ticket { pipeline: pipeline.clone(), first: last, last, given_id: None, duplicate: false };
+        (last > 0).then_some(ticket)
+    }
+
+    /// Copies damaged bytes to quarantine and writes the lost range into the record.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn set_damage_aside(&self, damage: &Damage) -> Result<PathBuf, ReadError> {
+        let copy = self.place.set_aside(&damage.segment, damage.offset, damage.length)?;
+        self.shared.pipeline.record_damage(damage)?;
+        Ok(copy)
     }
 
     /// The index, as far as it is.

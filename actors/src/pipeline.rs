@@ -8,10 +8,10 @@ use crate::mail::Bell;
 use crate::messages::BatchRange;
 use crate::watermark::Watermark;
 use parking_lot::Mutex;
-use semj_storage::error::ReadError;
-use semj_storage::event::ResolvedCause;
+use semj_storage::error::{Damage, ReadError};
+use semj_storage::event::{ResolvedCause, Timestamp};
 use semj_storage::log::entry::{UnitInfo, derived_sequence};
-use semj_storage::log::{AppendError, Codec, LogWriter, OwnerState, Prealloc, PreparedBlock, Segments};
+use semj_storage::log::{AppendError, Codec, LogWriter, OwnerState, Prealloc, PreparedBlock, Segments, SummaryBuilder, UnitBuilder, control};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -306,6 +306,33 @@ impl Pipeline {
                 Commit::Void
             }
         }
+    }
+
+    /// Writes a control record that names a range as lost. It takes no sequence.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn record_damage(&self, damage: &Damage) -> Result<(), ReadError> {
+        let mut record = Vec::new();
+        record.extend_from_slice(&damage.first_sequence.to_le_bytes());
+        record.extend_from_slice(&damage.last_sequence.to_le_bytes());
+        record.extend_from_slice(damage.to_string().as_bytes());
+        let mut unit = UnitBuilder::default();
+        unit.control(control::DAMAGE, &record);
+        let mut writer = self.writer.lock();
+        let first = writer.written() + 1;
+        let wall_ns = self.clock.wall_ns();
+        let info = UnitInfo { recorded: Timestamp(wall_ns), ..self.info };
+        let mut bytes = vec![0; PreparedBlock::header_room()];
+        unit.finish(first, &info, (u64::try_from(wall_ns).unwrap_or(0), 0), &mut bytes);
+        let mut block = PreparedBlock::new(bytes, Codec::None, SummaryBuilder::new(first).finish());
+        let epoch = writer.epoch();
+        let disk = |e: std::io::Error| ReadError::io(&damage.segment, "write the damage record", e);
+        writer.append(&mut block, epoch, wall_ns).map_err(|e| disk(std::io::Error::other(e.to_string())))?;
+        writer.sync().map(drop).map_err(|e| {
+            self.watermark.fail(CommitError::Poisoned(PoisonCause(e.to_string().into())));
+            disk(e)
+        })
     }
 
     fn publish(&self, durable: u64) {

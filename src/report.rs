@@ -1,0 +1,76 @@
+//! What status and verification tell.
+
+use semj_actors::EngineStatus;
+use semj_actors::ledger::Gate;
+use semj_storage::event::Timestamp;
+use semj_storage::log::OwnerState;
+use semj_storage::verify::VerifyReport;
+use std::path::Path;
+
+/// Who has the journal open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The process.
+    pub pid: u32,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// How far everything is.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Events that are durable and were not removed.
+    pub events: u64,
+    /// The first of them; 0 when there is none.
+    pub first_sequence: u64,
+    /// The last of them; 0 when there is none.
+    pub durable_sequence: u64,
+    /// How far the trees are.
+    pub indexed_sequence: u64,
+    /// Size of the record on disk.
+    pub bytes: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// `open`, `idle`, `degraded`, `stalled`, `full` or `poisoned`.
+    pub state: &'static str,
+    /// Who has it open, if anybody.
+    pub owner: Option<Owner>,
+    /// What only the owner itself knows.
+    pub engine: Option<EngineStatus>,
+}
+
+/// The result of a check.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    /// What was found in the record.
+    pub report: VerifyReport,
+    /// `ok`, `stale` or `missing`: the trees, which can always be made again.
+    pub trees: &'static str,
+}
+
+/// Number and size of the files in a folder.
+pub(crate) fn measure(folder: &Path) -> (u64, u64) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let lengths = entries.filter(|e| e.path().extension().is_some_and(|x| x == "semj"));
+    lengths.filter_map(|e| e.metadata().ok()).fold((0, 0), |(n, bytes), m| (n + 1, bytes + m.len()))
+}
+
+pub(crate) fn state_of(gate: &Gate, damaged: bool) -> &'static str {
+    match gate {
+        Gate::Poisoned(_) => "poisoned",
+        Gate::StorageFull => "full",
+        Gate::Closed => "idle",
+        Gate::Open if damaged => "degraded",
+        Gate::Open => "open",
+    }
+}
+
+pub(crate) fn state_of_owner(state: OwnerState) -> &'static str {
+    match state {
+        OwnerState::Open | OwnerState::Closed => "open",
+        OwnerState::Degraded => "degraded",
+        OwnerState::Stalled => "stalled",
+        OwnerState::Full => "full",
+        OwnerState::Poisoned => "poisoned",
+    }
+}
