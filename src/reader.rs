@@ -73,7 +73,8 @@ impl Reader {
         let path = self.layout.lock();
         match self.backend.open(&path, OpenMode::Read) {
             Ok(file) => {
-                let owned = file.is_locked_elsewhere().map_err(|e| ReadError::io(&path, "look at the lock", e))?;
+                let owned =
+                    file.is_locked_elsewhere().map_err(|e| ReadError::io(&path, "look at the lock", e))?;
                 let info = LockFile::new(file).read().map_err(|e| ReadError::io(&path, "read", e))?;
                 Ok((info, owned))
             }
@@ -110,7 +111,9 @@ impl Reader {
                 }
                 Some(segments)
             }
-            (_, Some(journal)) if last > 0 => Some(Arc::new(Segments::open(self.backend.clone(), folder, journal)?)),
+            (_, Some(journal)) if last > 0 => {
+                Some(Arc::new(Segments::open(self.backend.clone(), folder, journal)?))
+            }
             _ => None,
         };
         let found = Known { stamp, segments, last, damage };

@@ -11,7 +11,10 @@ use parking_lot::Mutex;
 use semj_storage::error::{Damage, ReadError};
 use semj_storage::event::{ResolvedCause, Timestamp};
 use semj_storage::log::entry::{UnitInfo, derived_sequence};
-use semj_storage::log::{AppendError, Codec, LogWriter, OwnerState, Prealloc, PreparedBlock, Segments, SummaryBuilder, UnitBuilder, control};
+use semj_storage::log::{
+    AppendError, Codec, LogWriter, OwnerState, Prealloc, PreparedBlock, Segments, SummaryBuilder,
+    UnitBuilder, control,
+};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -298,7 +301,9 @@ impl Pipeline {
             Ok(durable) => {
                 crate::chaos::point("persister:after_sync");
                 self.publish(durable);
-                self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1))).ok();
+                self.in_flight
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1)))
+                    .ok();
                 Commit::Done
             }
             Err(e) => {
