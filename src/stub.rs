@@ -186,7 +186,7 @@ fn make(event: Event<'_>, sequence: u64, local: u64, ids: &HashMap<Uuid, u64>, b
     }
     let now = jiff::Timestamp::now().as_nanosecond() as i64;
     let unit =
-        UnitInfo { id_nonce: 77, recorded: Timestamp(now), wall_offset_ns: now - 5, boot_id: Uuid::nil() };
+        UnitInfo { id_nonce: 77, recorded: Timestamp(0), wall_offset_ns: now - 5, boot_id: Uuid::nil() };
     let id = event.given_id();
     EntryRef {
         sequence,

@@ -23,7 +23,7 @@ enum Format {
 )]
 pub(crate) struct Export {
     /// What to write
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, default_value = "jsonl")]
     format: Format,
     #[command(flatten)]
     selection: Selection,

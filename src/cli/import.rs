@@ -262,11 +262,8 @@ impl Work<'_> {
                     summary.events += events.len() as u64;
                     match self.emitter.emit_all(events) {
                         Ok(ticket) => {
-                            summary.duplicates += if ticket.is_duplicate() {
-                                ticket.sequences().into_iter().count() as u64
-                            } else {
-                                0
-                            };
+                            summary.duplicates +=
+                                if ticket.is_duplicate() { ticket.sequences().len() as u64 } else { 0 };
                             tickets.groups.push(ticket);
                         }
                         Err(e) => self.refused(&e, number, summary)?,

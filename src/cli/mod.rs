@@ -49,6 +49,7 @@ struct Cli {
 
 /// Options that every command takes, before or after its name.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The journal's folder [default: $SEMJ_JOURNAL, else ./journal]
     #[arg(short, long, global = true, value_name = "DIR")]

@@ -52,7 +52,10 @@ impl Tail {
         }
         out.flush()?;
         ended?;
-        while self.follow {
+        if !self.follow {
+            return Ok(());
+        }
+        loop {
             std::thread::sleep(FOLLOW_POLL);
             out.check_reader()?;
             let durable = self.durable(context, &reader)?;
@@ -61,7 +64,6 @@ impl Tail {
                 seen = durable;
             }
         }
-        Ok(())
     }
 
     /// Shows the events after `seen` up to `durable`.
