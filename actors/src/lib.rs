@@ -1,1 +1,28 @@
-//! x
+//! Who does what, when: admission, batching, persistence, indexing and their supervision. The only place that knows actix.
+
+pub mod chaos;
+pub mod clock;
+pub mod cores;
+mod emitter;
+mod engine;
+mod error;
+mod lanes;
+pub mod ledger;
+mod mail;
+pub mod messages;
+pub mod metrics;
+mod options;
+mod pipeline;
+mod shed;
+pub mod shells;
+pub mod supervision;
+mod ticket;
+pub mod watermark;
+
+pub use emitter::Emitter;
+pub use engine::{Engine, EngineStatus, Layout, OpenError, Shared, read_one};
+pub use error::{CommitError, EmitError, PoisonCause};
+pub use options::{EngineOptions, Scrub};
+pub use pipeline::Pipeline;
+pub use shed::Shedding;
+pub use ticket::{Committed, Ticket};

@@ -1,5 +1,6 @@
 //! Errors of reading and writing the record. Texts say what, where, expected and found.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -97,5 +98,83 @@ impl ReadError {
 impl From<Damage> for ReadError {
     fn from(damage: Damage) -> Self {
         ReadError::Damaged(Box::new(damage))
+    }
+}
+
+/// What kind of thing went wrong, in one stable word.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Input is not JSON.
+    Syntax,
+    /// Input has a key that no event has.
+    UnknownKey,
+    /// Input has a value of the wrong type or out of range.
+    BadValue,
+    /// A value is over its limit.
+    Limit,
+    /// An id is known with other content.
+    Conflict,
+    /// A stream is not where it was expected.
+    Position,
+    /// A cause does not come before its effect.
+    Cycle,
+    /// No room: in the ledger, or on the disk.
+    Full,
+    /// The journal refuses writes until it is opened again.
+    Poisoned,
+    /// There is no journal.
+    Missing,
+    /// Another owner has it.
+    Locked,
+    /// The record is damaged.
+    Damaged,
+    /// Not done in the time given; try again.
+    Stalled,
+    /// The journal was closed.
+    Closed,
+    /// The disk or the system refused, or the format is not ours.
+    Unreadable,
+}
+
+impl ErrorKind {
+    /// The word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ErrorKind::Syntax => "syntax",
+            ErrorKind::UnknownKey => "unknown_key",
+            ErrorKind::BadValue => "bad_value",
+            ErrorKind::Limit => "limit",
+            ErrorKind::Conflict => "conflict",
+            ErrorKind::Position => "position",
+            ErrorKind::Cycle => "cycle",
+            ErrorKind::Full => "full",
+            ErrorKind::Poisoned => "poisoned",
+            ErrorKind::Missing => "missing",
+            ErrorKind::Locked => "locked",
+            ErrorKind::Damaged => "damaged",
+            ErrorKind::Stalled => "stalled",
+            ErrorKind::Closed => "closed",
+            ErrorKind::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl ReadError {
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            ReadError::Damaged(_) | ReadError::Incomplete { .. } => ErrorKind::Damaged,
+            ReadError::NotAJournal { .. }
+            | ReadError::NewerFormat { .. }
+            | ReadError::Io { .. }
+            | ReadError::Retained { .. } => ErrorKind::Unreadable,
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The storage half of semj: bytes, trees and queries. It knows no actor, no thread and no clock.
 
 pub mod backend;
+pub mod blobs;
 pub mod error;
 pub mod event;
 pub mod limits;
 pub mod log;
 pub mod query;
+pub mod verify;

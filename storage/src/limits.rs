@@ -2,6 +2,8 @@
 
 /// Largest payload of an event: bytes of compact JSON, or raw bytes.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// Largest content kept beside the record, in bytes.
+pub const BLOB_BYTES_MAX: u64 = 1 << 30;
 /// Largest metadata object of an event, in bytes of compact JSON.
 pub const METADATA_BYTES_MAX: usize = 2_048;
 /// Longest text field (agent, session, path, ...), in bytes.

@@ -1,5 +1,11 @@
 //! File operations behind a trait: real files, and files in memory that lose power on command.
 
+mod memory;
+mod real;
+
+pub use memory::{CrashMode, DirectoryRule, Fault, FaultClass, MemoryBackend, Operation, OperationKind};
+pub use real::RealBackend;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +24,7 @@ pub enum OpenMode {
 }
 
 /// An open file. All positions are explicit; a handle may be used from several threads.
+#[expect(clippy::len_without_is_empty, reason = "a length that has to be asked from the disk")]
 pub trait File: Send + Sync + std::fmt::Debug {
     /// Reads at `offset` until `buffer` is full or the file ends; returns how many bytes were read.
     ///
@@ -25,16 +32,18 @@ pub trait File: Send + Sync + std::fmt::Debug {
     /// The operating system's.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes all of `bytes` at `offset`.
+    /// Writes all of `bytes` at `offset`; a gap before them reads as zeros.
     ///
     /// # Errors
     /// The operating system's; part of the bytes may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// `fdatasync`: content and length survive a power cut after this returned.
+    /// `fdatasync`: content and length survive a power cut after this returned. The file's name does
+    /// only after [`Backend::sync_dir`] of its directory.
     ///
     /// # Errors
-    /// The operating system's. What was written before may then be lost, whatever a retry says.
+    /// The operating system's, an interruption included. What was written before may then be lost,
+    /// whatever a retry says.
     fn sync_data(&self) -> io::Result<()>;
 
     /// Cuts or extends the file.
@@ -49,11 +58,18 @@ pub trait File: Send + Sync + std::fmt::Debug {
     /// The operating system's.
     fn len(&self) -> io::Result<u64>;
 
-    /// Takes the exclusive advisory lock of the file, without waiting; `false` when another holder has it.
+    /// Takes the exclusive advisory lock of the file, without waiting; `false` when another handle has
+    /// it, `true` also when this one already does. Dropping the last clone of the handle releases it.
     ///
     /// # Errors
     /// The operating system's.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// Gives the lock back; fine when this handle does not hold it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn unlock(&self) -> io::Result<()>;
 
     /// Whether some other open handle holds the exclusive lock right now.
     ///
@@ -64,25 +80,27 @@ pub trait File: Send + Sync + std::fmt::Debug {
 
 /// The file system a journal lives on.
 pub trait Backend: Send + Sync + std::fmt::Debug {
-    /// Opens a file; symbolic links are not followed.
+    /// Opens a regular file; a symbolic link in its place is not followed.
     ///
     /// # Errors
     /// The operating system's.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
 
-    /// Creates a directory (mode 0700) and its parents; fine when it exists.
+    /// Creates a directory (mode 0700) and its parents; fine when it exists. Nothing is synced: each new
+    /// name survives a power cut only after [`Backend::sync_dir`] of the directory it is in.
     ///
     /// # Errors
     /// The operating system's.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
-    /// The names in a directory, in no order.
+    /// The names in a directory, in no order; those that are not UTF-8 are left out.
     ///
     /// # Errors
     /// The operating system's.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
 
-    /// Renames a file, replacing the target.
+    /// Renames a file, replacing the target: atomic, but durable only after [`Backend::sync_dir`] of the
+    /// target's directory.
     ///
     /// # Errors
     /// The operating system's.

@@ -488,6 +488,19 @@ impl<'a> Event<'a> {
         self.extra.as_deref().and_then(|x| x.agent_confidence)
     }
 
+    /// The same event, with `name` as its stream and its agent where it names none.
+    #[must_use]
+    pub fn or_from(mut self, name: &'a str) -> Self {
+        match (&self.stream, &self.agent) {
+            // Without a stream of its own an event goes to its agent's.
+            (None, None) => self.agent = Some(name.into()),
+            (None, Some(agent)) if agent.as_bytes() != name.as_bytes() => self.stream = Some(name.into()),
+            (Some(_), None) => self.agent = Some(name.into()),
+            _ => {}
+        }
+        self
+    }
+
     /// The stream the event goes to: the one given, else its agent, else `default`.
     pub fn stream_or_default(&self) -> &[u8] {
         self.stream.as_ref().or(self.agent.as_ref()).map_or(b"default", Text::as_bytes)

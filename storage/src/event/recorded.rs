@@ -71,6 +71,43 @@ impl Recorded {
         })
     }
 
+    /// Whether `event`, which names this event's id, has this event's content: what the caller left out may be what the
+    /// journal filled in, so that an event that was exported and comes back is the same.
+    pub fn is_same_content(&self, event: &Event<'_>) -> bool {
+        let same_causes = {
+            let mut resolved = self.causes.iter();
+            event.causes().all(|cause| {
+                resolved.next().is_some_and(|r| match cause {
+                    super::Cause::Id(id) => r.id == id,
+                    super::Cause::Sequence(n) => r.sequence == Some(n),
+                })
+            }) && resolved.next().is_none()
+        };
+        if !same_causes || event.stream_or_default() != self.event.stream_or_default() {
+            return false;
+        }
+        let mut given = event.clone().into_owned();
+        let mut stored = self.event.clone();
+        for side in [&mut given, &mut stored] {
+            side.time = side.time.or(self.time);
+            (side.stream, side.id, side.expect) = (None, None, None);
+            // Compared above, as what they stand for.
+            side.parent = side.parent.map(|_| super::Cause::Sequence(0));
+            if let Some(extra) = side.extra.as_deref_mut() {
+                extra.source = None;
+                extra.root = extra.root.map(|_| super::Cause::Sequence(0));
+                for link in &mut extra.links {
+                    link.cause = super::Cause::Sequence(0);
+                    link.effect = link.effect.map(|_| super::Cause::Sequence(0));
+                }
+                if *extra == super::Extra::default() {
+                    side.extra = None;
+                }
+            }
+        }
+        given == stored
+    }
+
     /// The effective time of an event: none when its log knew none.
     pub(crate) fn time_of(event: &Event<'_>, emitted: Timestamp) -> Option<Timestamp> {
         match event.time {

@@ -1,3 +1,31 @@
 //! The record: segments of blocks of commit units.
 
+mod block;
+mod blocks;
+mod bytes;
+mod chain;
+mod check;
+mod codec;
 pub mod entry;
+mod inspect;
+mod lock;
+mod prealloc;
+mod reader;
+mod recover;
+mod segment;
+mod unit;
+mod walk;
+mod writer;
+
+pub use block::{PreparedBlock, SummaryBuilder};
+pub use chain::{ChainValue, content_digest, genesis};
+pub(crate) use check::{SegmentCheck, check_segment};
+pub use codec::Codec;
+pub use inspect::{Inspection, TornTail, inspect};
+pub use lock::{LockFile, LockInfo, OwnerState, Watermark};
+pub use prealloc::Prealloc;
+pub use reader::{LogView, Segments, segment_files};
+pub use recover::{Place, Recovered, Tail, recover};
+pub use segment::FORMAT_VERSION;
+pub use unit::{UnitBuilder, control};
+pub use writer::{AppendError, LogWriter, WriterOptions};

@@ -1,0 +1,75 @@
+//! One batch of a chunk: entries with their references, table, digest, summary, compression.
+
+use crate::ledger::{Chunk, TIME_UNKNOWN};
+use semj_storage::event::ResolvedCause;
+use semj_storage::log::entry::{UnitInfo, put_reference};
+use semj_storage::log::{Codec, PreparedBlock, SummaryBuilder, UnitBuilder};
+
+/// What the clocks say when a batch is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    /// Wall clock, ns since 1970.
+    pub wall_ns: i64,
+    /// Boot-time clock, ns.
+    pub boot_ns: i64,
+}
+
+/// The logic of the batcher: stamps and packs. Its clock never goes back, whatever the wall clock does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BatcherCore {
+    physical: u64,
+    counter: u16,
+}
+
+impl BatcherCore {
+    /// Makes a batch. `info` carries the nonce and the boot; times are filled in from `stamp`.
+    pub fn step(
+        &mut self,
+        chunk: &Chunk,
+        causes: &[ResolvedCause],
+        info: UnitInfo,
+        stamp: Stamp,
+        codec: Codec,
+    ) -> PreparedBlock {
+        assert_eq!(causes.len(), chunk.causes.len(), "every cause is resolved");
+        let info = UnitInfo {
+            recorded: semj_storage::event::Timestamp(stamp.wall_ns),
+            wall_offset_ns: stamp.wall_ns.saturating_sub(stamp.boot_ns),
+            ..info
+        };
+        self.tick(stamp.wall_ns);
+        let mut unit = UnitBuilder::with_capacity(chunk.entries.len(), chunk.bytes.len() + causes.len() * 26);
+        let mut summary = SummaryBuilder::new(chunk.first_sequence);
+        let mut causes = causes.iter();
+        for entry in &chunk.entries {
+            let bytes = chunk.bytes.get(entry.start as usize..entry.end as usize).unwrap_or_default();
+            unit.entry(|out| {
+                out.extend_from_slice(bytes);
+                causes.by_ref().take(usize::from(entry.causes)).for_each(|c| put_reference(out, *c));
+            });
+            let time = match entry.time {
+                TIME_UNKNOWN => None,
+                i64::MAX => Some(entry.boot_ns.saturating_add(info.wall_offset_ns)),
+                given => Some(given),
+            };
+            summary.add(u32::from(entry.type_bit), time);
+        }
+        summary.add_agents(&chunk.agents);
+        let mut bytes = Vec::with_capacity(PreparedBlock::header_room() + chunk.bytes.len() + chunk.entries.len() * 64);
+        bytes.resize(PreparedBlock::header_room(), 0);
+        unit.finish(chunk.first_sequence, &info, (self.physical, self.counter), &mut bytes);
+        PreparedBlock::new(bytes, codec, summary.finish())
+    }
+
+    /// Moves the hybrid logical clock on: with the wall clock where that is ahead, by one where it is not.
+    fn tick(&mut self, wall_ns: i64) {
+        let wall = u64::try_from(wall_ns).unwrap_or(0);
+        if wall > self.physical {
+            (self.physical, self.counter) = (wall, 0);
+        } else if self.counter == u16::MAX {
+            (self.physical, self.counter) = (self.physical + 1, 0);
+        } else {
+            self.counter += 1;
+        }
+    }
+}

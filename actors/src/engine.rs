@@ -1,0 +1,387 @@
+//! Opening and closing: everything that is shared, put together and taken apart.
+
+use crate::clock::{Clock, SystemClock};
+use crate::emitter::Emitter;
+use crate::error::{CommitError, EmitError};
+use crate::lanes::{Lanes, start_waker};
+use crate::ledger::{Gate, IdIndex, Ledger, Streams};
+use crate::options::EngineOptions;
+use crate::pipeline::{Cutting, Pipeline};
+use crate::shed::Shed;
+use crate::shells::IndexerSeed;
+use crate::supervision::{Restarts, Role, Supervisor};
+use crate::watermark::{Level, Watermark, deadline};
+use parking_lot::Mutex;
+use semj_storage::backend::{Backend, File, OpenMode, RealBackend};
+use semj_storage::error::{Damage, ErrorKind, ReadError};
+use semj_storage::event::{Event, Recorded};
+use semj_storage::log::{LockFile, LockInfo, LogView, LogWriter, Place, Segments, WriterOptions, recover};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// How often an opener that found the lock taken looks again at least: a reader's look at the lock may be in its way.
+const LOCK_GRACE: Duration = Duration::from_millis(100);
+const LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// Why a journal could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is no journal, and none was to be made.
+    #[error("{}: there is no journal here", path.display())]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another owner has it open.
+    #[error("{}: the journal is open in process {pid}; wait for it, or read beside it", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// The owner's process.
+        pid: u32,
+    },
+    /// The record cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The disk or the system refused.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl OpenError {
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            OpenError::Missing { .. } => ErrorKind::Missing,
+            OpenError::Locked { .. } => ErrorKind::Locked,
+            OpenError::Read(e) => e.kind(),
+            OpenError::Io { .. } => ErrorKind::Unreadable,
+        }
+    }
+}
+
+/// Where the parts of a journal lie.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The folder.
+    pub root: PathBuf,
+}
+
+impl Layout {
+    /// The record.
+    pub fn segments(&self) -> PathBuf {
+        self.root.join("segments")
+    }
+    /// The projections.
+    pub fn trees(&self) -> PathBuf {
+        self.root.join("trees")
+    }
+    /// Large content.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+    /// What was set aside.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+    /// Owner and watermark.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("LOCK")
+    }
+}
+
+/// What emitters, queries and the engine share.
+#[derive(Debug)]
+pub struct Shared {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) options: EngineOptions,
+    pub(crate) shed: Shed,
+}
+
+impl Shared {
+    /// Whether `event`, given again with a known id, is what event `sequence` holds.
+    pub(crate) fn same_content(&self, event: &Event<'_>, sequence: u64) -> Result<bool, EmitError> {
+        let mut same = false;
+        let read = self.pipeline.segments().read(sequence, sequence, &mut |entry| {
+            same = entry.event().is_some_and(|stored| entry.recorded(stored).is_same_content(event));
+            ControlFlow::Continue(())
+        });
+        read.map_err(|e| self.unreadable(&e)).map(|()| same)
+    }
+
+    /// The record must be readable to tell a repetition from a conflict; where it is not, nothing can be promised.
+    pub(crate) fn unreadable(&self, e: &ReadError) -> EmitError {
+        EmitError::Poisoned(crate::error::PoisonCause(format!("the record cannot be read: {e}").into()))
+    }
+}
+
+/// A journal that is open for writing.
+#[derive(Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    layout: Layout,
+    lanes: Mutex<Option<(Lanes, Supervisor)>>,
+    restarts: Arc<Restarts>,
+    damage: Vec<Damage>,
+    lock: LockFile,
+}
+
+/// What an engine is doing.
+#[derive(Clone, Debug)]
+pub struct EngineStatus {
+    /// Last event admitted.
+    pub admitted: u64,
+    /// Last durable event.
+    pub durable: u64,
+    /// Admitted events that are not committed.
+    pub pending_events: usize,
+    /// Their bytes.
+    pub pending_bytes: usize,
+    /// Threads and tasks that wait for durability.
+    pub waiting: usize,
+    /// Restarts by role since opening.
+    pub restarts: Vec<(&'static str, u64)>,
+    /// Why nothing is admitted, if so.
+    pub gate: Gate,
+    /// Damage found when the journal was opened.
+    pub damage: Vec<Damage>,
+}
+
+impl Engine {
+    /// Opens the journal in `root` on the machine's own files and clocks.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(root: &Path, options: EngineOptions) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(RealBackend::new()), Arc::new(SystemClock::new()), root, options)
+    }
+
+    /// Opens the journal in `root` on any files and clocks.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_on(
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        root: &Path,
+        options: EngineOptions,
+    ) -> Result<Self, OpenError> {
+        let layout = Layout { root: root.to_owned() };
+        let lock_file = take_lock(backend.as_ref(), &layout, &options)?;
+        let lock = LockFile::new(lock_file);
+        let io = |action| {
+            let path = layout.lock();
+            move |source| OpenError::Io { path: path.clone(), action, source }
+        };
+        let info: Option<LockInfo> = lock.read().map_err(io("read"))?;
+        let place = Place { backend: backend.clone(), segments: layout.segments(), quarantine: layout.quarantine() };
+        let recovered = recover(&place, info.as_ref(), Uuid::new_v4(), clock.boot_id(), clock.wall_ns())?;
+        lock.write_head(&recovered.journal, std::process::id(), clock.wall_ns()).map_err(io("write"))?;
+        let writer_options = WriterOptions {
+            segment_bytes: options.segment_bytes,
+            preallocate: options.preallocate,
+            boot_id: clock.boot_id(),
+        };
+        let writer = LogWriter::new(backend.clone(), layout.segments(), lock.clone(), &recovered, writer_options)
+            .map_err(io("publish the watermark"))?;
+        let last = recovered.last_sequence;
+        let segments = Arc::new(Segments::open(backend, layout.segments(), recovered.journal)?);
+        let streams = load_streams(&segments, last)?;
+        let wake = start_waker().map_err(io("start a thread for"))?;
+        let ledger = Ledger::new(last, IdIndex::new(segments.clone(), last), streams);
+        let cutting = Cutting {
+            max_age_ns: options.max_age.as_nanos() as i64,
+            batch_bytes: options.batch_bytes,
+            batch_events: options.batch_events,
+            codec: options.codec,
+        };
+        let nonce = Uuid::new_v4().as_u64_pair().0;
+        let watermark = Watermark::new(last, wake);
+        let pipeline = Arc::new(Pipeline::new(ledger, watermark, clock.clone(), segments, writer, cutting, nonce));
+        let (obituaries, reports) = crossbeam_channel::unbounded();
+        let escalated = pipeline.clone();
+        let supervisor = Supervisor::start(
+            reports,
+            move || clock.boot_ns(),
+            move |role, cause| escalate(&escalated, role, cause),
+        )
+        .map_err(io("start a thread for"))?;
+        let restarts = supervisor.restarts();
+        let index = IndexerSeed { pipeline: pipeline.clone() };
+        let lanes = Lanes::start(pipeline.clone(), index, obituaries).map_err(io("start a thread for"))?;
+        let shared = Arc::new(Shared { pipeline, options, shed: Shed::default() });
+        Ok(Engine {
+            shared,
+            layout,
+            lanes: Mutex::new(Some((lanes, supervisor))),
+            restarts,
+            damage: recovered.damage,
+            lock,
+        })
+    }
+
+    /// An emitter; events that name neither stream nor agent get `name` for both.
+    pub fn emitter(&self, name: Option<&str>) -> Emitter {
+        Emitter::new(self.shared.clone(), name)
+    }
+
+    /// Where the parts lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// All that is durable by now, for reading.
+    pub fn view(&self) -> LogView {
+        let pipeline = &self.shared.pipeline;
+        LogView::new(pipeline.segments().clone(), pipeline.watermark().durable())
+    }
+
+    /// What it is doing.
+    pub fn status(&self) -> EngineStatus {
+        let pipeline = &self.shared.pipeline;
+        let pending = pipeline.ledger().pending();
+        EngineStatus {
+            admitted: pipeline.ledger().admitted(),
+            durable: pipeline.watermark().durable(),
+            pending_events: pending.events,
+            pending_bytes: pending.bytes,
+            waiting: pipeline.watermark().waiting(),
+            restarts: Role::ALL.map(|r| (r.name(), self.restarts.of(r))).to_vec(),
+            gate: pipeline.ledger().gate(),
+            damage: self.damage.clone(),
+        }
+    }
+
+    /// Commits everything admitted, within `within`; then ends. What could not be committed in time is told.
+    ///
+    /// # Errors
+    /// [`CommitError`]; the lanes end all the same.
+    pub fn close(&self, within: Duration) -> Result<(), CommitError> {
+        let Some((lanes, supervisor)) = self.lanes.lock().take() else { return Ok(()) };
+        let pipeline = &self.shared.pipeline;
+        pipeline.ledger().set_gate(Gate::Closed);
+        let last = pipeline.ledger().admitted();
+        let flushed = if pipeline.watermark().durable() < last {
+            pipeline.want(last);
+            pipeline.watermark().wait(last, Level::Durable, deadline(within))
+        } else {
+            Ok(())
+        };
+        lanes.stop();
+        supervisor.join();
+        let closed = match (&flushed, pipeline.watermark().poison()) {
+            (Ok(()), None) => pipeline.writer().lock().close(pipeline.clock().wall_ns()).map_err(|e| {
+                let cause = crate::error::PoisonCause(format!("closing failed: {e}").into());
+                CommitError::Poisoned(cause)
+            }),
+            _ => flushed,
+        };
+        pipeline.watermark().fail(CommitError::Closed);
+        // Emitters may live on; the journal is free all the same.
+        let _ = self.lock.file().unlock();
+        closed
+    }
+
+    /// LOCK.
+    pub fn lock(&self) -> &LockFile {
+        &self.lock
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.close(Duration::from_secs(1));
+    }
+}
+
+/// A role crashed more often than it may.
+fn escalate(pipeline: &Pipeline, role: Role, cause: &str) {
+    match role {
+        Role::Ingest | Role::Batcher | Role::Persister => {
+            pipeline.poison(&format!("the {} actor crashed too often; its last words: {cause}", role.name()));
+        }
+        // Queries scan instead; nothing that was acknowledged depends on the trees.
+        Role::Indexer => {}
+    }
+}
+
+fn take_lock(backend: &dyn Backend, layout: &Layout, options: &EngineOptions) -> Result<Arc<dyn File>, OpenError> {
+    let path = layout.lock();
+    let io = |action| {
+        let path = path.clone();
+        move |source| OpenError::Io { path: path.clone(), action, source }
+    };
+    let existing = backend.open(&path, OpenMode::Write);
+    let file = match existing {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.kind() == std::io::ErrorKind::NotADirectory => {
+            if !options.create && backend.list(&layout.segments()).is_err() {
+                return Err(OpenError::Missing { path: layout.root.clone() });
+            }
+            if backend.list(&layout.root).is_ok_and(|names| !names.is_empty() && !names.iter().any(|n| n == "segments")) {
+                let reason = "the folder holds other files and no journal; name an empty or a new folder".into();
+                return Err(ReadError::NotAJournal { path: layout.root.clone(), reason }.into());
+            }
+            backend.create_dir_all(&layout.segments()).map_err(io("create the journal's folder"))?;
+            let file = backend.open(&path, OpenMode::CreateOrOpen).map_err(io("create"))?;
+            backend.sync_dir(&layout.root).map_err(io("sync the folder of"))?;
+            if let Some(parent) = layout.root.parent().filter(|p| !p.as_os_str().is_empty()) {
+                backend.sync_dir(parent).map_err(io("sync the folder of"))?;
+            }
+            file
+        }
+        Err(e) => return Err(io("open")(e)),
+    };
+    let until = Instant::now() + options.lock_wait.max(LOCK_GRACE);
+    while !file.try_lock().map_err(io("lock"))? {
+        if Instant::now() >= until {
+            let pid = LockFile::new(file).read().ok().flatten().map_or(0, |i| i.pid);
+            return Err(OpenError::Locked { path: layout.root.clone(), pid });
+        }
+        std::thread::sleep(LOCK_POLL);
+    }
+    backend.create_dir_all(&layout.segments()).map_err(io("create the segments folder beside"))?;
+    Ok(file)
+}
+
+/// Counts the events of every stream.
+fn load_streams(segments: &Segments, last: u64) -> Result<Streams, ReadError> {
+    let streams = Streams::default();
+    let mut from = segments.firsts().first().copied().unwrap_or(1);
+    while from <= last {
+        let read = segments.read(from, last, &mut |entry| {
+            if let Some(event) = entry.event() {
+                streams.seen(event.stream_or_default(), entry.local_sequence);
+            }
+            ControlFlow::Continue(())
+        });
+        match read {
+            Ok(()) => break,
+            Err(ReadError::Damaged(d)) if d.last_sequence >= from => from = d.last_sequence + 1,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(streams)
+}
+
+/// What the tests of other crates need to look at a stored event.
+pub fn read_one(view: &LogView, sequence: u64) -> Result<Option<Recorded>, ReadError> {
+    use semj_storage::query::EventSource;
+    let mut found = None;
+    view.read(sequence, sequence, &mut |entry| {
+        found = entry.event().map(|e| entry.recorded(e));
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,11 @@
+//! The typed messages, one file per receiving actor. Work stays in the ledger; a message carries a range or nothing.
+
+mod batcher;
+mod indexer;
+mod ingest;
+mod persister;
+
+pub use batcher::BatchRange;
+pub use indexer::IndexDoorbell;
+pub use ingest::LedgerDoorbell;
+pub use persister::{CommitBatch, DurableDoorbell};

@@ -1,0 +1,137 @@
+//! Commits batches: one write and one `fdatasync` each, on a lane of its own because these calls block.
+//! Receives: `CommitBatch`, `DurableDoorbell`. Emits: the watermark; doorbells to ingest and indexer.
+//! Owns: a batch that found the disk full. Survives its crash: the writer, and all uncommitted events in the ledger.
+//! Limits: one batch per message.
+
+use crate::messages::{CommitBatch, DurableDoorbell};
+use crate::pipeline::{Commit, Pipeline};
+use crate::supervision::{Recover, Role};
+use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use semj_storage::log::PreparedBlock;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a full disk is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(50);
+
+/// What outlives an incarnation.
+#[derive(Clone, Debug)]
+pub struct PersisterSeed {
+    /// The shared state.
+    pub pipeline: Arc<Pipeline>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct PersisterActor {
+    seed: PersisterSeed,
+    held: Option<(u64, Box<PreparedBlock>)>,
+}
+
+impl Recover for PersisterActor {
+    type Seed = PersisterSeed;
+    const ROLE: Role = Role::Persister;
+    fn recover(seed: PersisterSeed) -> Self {
+        PersisterActor { seed, held: None }
+    }
+}
+
+impl Actor for PersisterActor {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.seed.pipeline.bells.persist.heard();
+        self.short_way(ctx);
+    }
+}
+
+impl Supervised for PersisterActor {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        let full = self.held.is_some();
+        *self = Self::recover(self.seed.clone());
+        self.seed.pipeline.restart_run();
+        if full {
+            self.seed.pipeline.storage_full(false);
+        }
+    }
+}
+
+impl Handler<CommitBatch> for PersisterActor {
+    type Result = ();
+    fn handle(&mut self, batch: CommitBatch, ctx: &mut Context<Self>) {
+        self.commit(batch.generation, batch.block, ctx);
+        self.short_way(ctx);
+    }
+}
+
+impl Handler<DurableDoorbell> for PersisterActor {
+    type Result = ();
+    fn handle(&mut self, _: DurableDoorbell, ctx: &mut Context<Self>) {
+        self.seed.pipeline.bells.persist.heard();
+        self.short_way(ctx);
+    }
+}
+
+impl PersisterActor {
+    fn commit(&mut self, generation: u64, block: Box<PreparedBlock>, ctx: &mut Context<Self>) {
+        let pipeline = &self.seed.pipeline;
+        if generation != pipeline.generation() {
+            return;
+        }
+        let (first, last, bytes) = (block.first_sequence(), block.last_sequence(), block.disk_bytes());
+        let begun = pipeline.clock().boot_ns();
+        match pipeline.commit(block) {
+            Commit::Done => {
+                let seconds = (pipeline.clock().boot_ns() - begun) as f64 / 1e9;
+                let pending = pipeline.ledger().pending().events;
+                crate::metrics::committed(last + 1 - first, bytes, seconds, pending);
+                if pending > 0 {
+                    pipeline.bells.ingest.ring();
+                }
+            }
+            Commit::Full(block) => {
+                if self.held.is_none() {
+                    pipeline.storage_full(true);
+                }
+                self.held = Some((generation, block));
+                ctx.run_later(FULL_RETRY, Self::retry);
+            }
+            Commit::Void => {}
+        }
+    }
+
+    /// The same batch at the same place: what a full disk took of it is overwritten.
+    fn retry(&mut self, ctx: &mut Context<Self>) {
+        let Some((generation, block)) = self.held.take() else { return };
+        let pipeline = self.seed.pipeline.clone();
+        match pipeline.commit(block) {
+            Commit::Full(block) => {
+                self.held = Some((generation, block));
+                ctx.run_later(FULL_RETRY, Self::retry);
+            }
+            Commit::Done => {
+                pipeline.storage_full(false);
+                pipeline.bells.ingest.ring();
+                self.short_way(ctx);
+            }
+            Commit::Void => {}
+        }
+    }
+
+    /// While somebody waits for the little that is pending, this lane packs and commits it without waking another.
+    fn short_way(&mut self, ctx: &mut Context<Self>) {
+        let pipeline = self.seed.pipeline.clone();
+        while self.held.is_none() {
+            let generation = pipeline.generation();
+            match pipeline.take_short_way() {
+                Ok(Some(block)) => self.commit(generation, block, ctx),
+                Ok(None) => break,
+                Err(e) => panic!("resolving causes: {e}"),
+            }
+        }
+        // What is too much for the short way, or was sealed before, is the control lane's.
+        let pending = pipeline.ledger().pending();
+        if pending.sealed > 0 || (pending.open_events > 0 && pipeline.ledger().wanted() >= pending.open_first) {
+            pipeline.bells.ingest.ring();
+        }
+    }
+}

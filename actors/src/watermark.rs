@@ -1,0 +1,206 @@
+//! Committed up to here, and who waits for it. It outlives every actor.
+//!
+//! 1. `durable` never passes what an `fdatasync` has confirmed, and `durable <= written`.
+//! 2. Sleepers on threads are woken where the commit happens; tasks are woken off that lane.
+
+use crate::error::{CommitError, PoisonCause};
+use crossbeam_channel::Sender;
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// What a waiter waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// Handed to the operating system: survives a crash of the process, not of the machine.
+    Written,
+    /// Survives a power cut.
+    Durable,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    /// Tasks by the sequence they wait for; the number tells several on one sequence apart.
+    tasks: BTreeMap<(u64, u64), (Level, Waker)>,
+    next: u64,
+    sleepers: usize,
+    failure: Option<CommitError>,
+}
+
+/// How far the journal is committed.
+#[derive(Debug)]
+pub struct Watermark {
+    written: AtomicU64,
+    durable: AtomicU64,
+    failed: AtomicBool,
+    waiters: Mutex<Waiters>,
+    changed: Condvar,
+    wake: Sender<Vec<Waker>>,
+}
+
+impl Watermark {
+    /// A watermark at `last`; wakers go out through `wake`.
+    pub fn new(last: u64, wake: Sender<Vec<Waker>>) -> Self {
+        Watermark {
+            written: AtomicU64::new(last),
+            durable: AtomicU64::new(last),
+            failed: AtomicBool::new(false),
+            waiters: Mutex::default(),
+            changed: Condvar::new(),
+            wake,
+        }
+    }
+
+    /// Last durable event.
+    #[inline]
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Last event handed to the operating system.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    fn at(&self, level: Level) -> u64 {
+        match level {
+            Level::Written => self.written(),
+            Level::Durable => self.durable(),
+        }
+    }
+
+    /// Events up to `sequence` are with the operating system.
+    pub fn set_written(&self, sequence: u64) {
+        let before = self.written.fetch_max(sequence, Ordering::AcqRel);
+        if before < sequence {
+            self.notify();
+        }
+    }
+
+    /// Events up to `sequence` survive a power cut.
+    pub fn set_durable(&self, sequence: u64) {
+        self.written.fetch_max(sequence, Ordering::AcqRel);
+        let before = self.durable.fetch_max(sequence, Ordering::AcqRel);
+        assert!(before <= sequence, "the watermark never goes back: {before} to {sequence}");
+        self.notify();
+    }
+
+    fn notify(&self) {
+        let mut waiters = self.waiters.lock();
+        if waiters.sleepers > 0 {
+            self.changed.notify_all();
+        }
+        if waiters.tasks.is_empty() {
+            return;
+        }
+        let (written, durable) = (self.written(), self.durable());
+        let ready: Vec<(u64, u64)> = waiters
+            .tasks
+            .range(..=(written, u64::MAX))
+            .filter(|((sequence, _), (level, _))| *level == Level::Written || *sequence <= durable)
+            .map(|(key, _)| *key)
+            .collect();
+        let wakers: Vec<Waker> =
+            ready.iter().filter_map(|key| waiters.tasks.remove(key).map(|(_, waker)| waker)).collect();
+        drop(waiters);
+        if !wakers.is_empty() {
+            let _ = self.wake.send(wakers);
+        }
+    }
+
+    /// What waiters are told from now on, unless their event is already committed. Poison and closing are final.
+    pub fn fail(&self, failure: CommitError) {
+        let mut waiters = self.waiters.lock();
+        if !matches!(waiters.failure, Some(CommitError::Poisoned(_))) {
+            waiters.failure = Some(failure);
+        }
+        self.failed.store(true, Ordering::Release);
+        let wakers: Vec<Waker> = std::mem::take(&mut waiters.tasks).into_values().map(|(_, waker)| waker).collect();
+        self.changed.notify_all();
+        drop(waiters);
+        let _ = self.wake.send(wakers);
+    }
+
+    /// The disk has room again.
+    pub fn recovered(&self) {
+        let mut waiters = self.waiters.lock();
+        if matches!(waiters.failure, Some(CommitError::StorageFull)) {
+            waiters.failure = None;
+            self.failed.store(false, Ordering::Release);
+        }
+    }
+
+    /// What poisoned the journal, if something did.
+    pub fn poison(&self) -> Option<PoisonCause> {
+        match &self.waiters.lock().failure {
+            Some(CommitError::Poisoned(cause)) => Some(cause.clone()),
+            _ => None,
+        }
+    }
+
+    /// `Some` when a wait for `sequence` is over.
+    pub fn outcome(&self, sequence: u64, level: Level) -> Option<Result<(), CommitError>> {
+        if self.at(level) >= sequence {
+            return Some(Ok(()));
+        }
+        if !self.failed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.waiters.lock().failure.clone().map(Err)
+    }
+
+    /// Sleeps until `sequence` is committed, something fails, or the deadline is over.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub fn wait(&self, sequence: u64, level: Level, deadline: Option<Instant>) -> Result<(), CommitError> {
+        let mut waiters = self.waiters.lock();
+        loop {
+            if self.at(level) >= sequence {
+                return Ok(());
+            }
+            if let Some(failure) = &waiters.failure {
+                return Err(failure.clone());
+            }
+            waiters.sleepers += 1;
+            let late = match deadline {
+                Some(deadline) => self.changed.wait_until(&mut waiters, deadline).timed_out(),
+                None => {
+                    self.changed.wait(&mut waiters);
+                    false
+                }
+            };
+            waiters.sleepers -= 1;
+            if late && self.at(level) < sequence {
+                return Err(CommitError::Timeout);
+            }
+        }
+    }
+
+    /// Registers a task; the key takes it back. The task must look again after registering.
+    pub fn register(&self, sequence: u64, level: Level, waker: &Waker) -> (u64, u64) {
+        let mut waiters = self.waiters.lock();
+        waiters.next += 1;
+        let key = (sequence, waiters.next);
+        waiters.tasks.insert(key, (level, waker.clone()));
+        key
+    }
+
+    /// Takes a task back.
+    pub fn unregister(&self, key: (u64, u64)) {
+        self.waiters.lock().tasks.remove(&key);
+    }
+
+    /// How many threads and tasks wait.
+    pub fn waiting(&self) -> usize {
+        let waiters = self.waiters.lock();
+        waiters.sleepers + waiters.tasks.len()
+    }
+}
+
+/// A deadline this far from now.
+pub(crate) fn deadline(after: Duration) -> Option<Instant> {
+    Instant::now().checked_add(after)
+}

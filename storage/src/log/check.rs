@@ -1,0 +1,240 @@
+//! One segment, looked at from the first byte to the last.
+
+use super::block::{BlockHeader, SummaryBuilder};
+use super::chain::ChainValue;
+use super::reader::{check_block, read_header};
+use super::segment::{HeaderError, MARK_BYTES, SEGMENT_HEADER_BYTES, semj_header_is_whole};
+use super::unit::UnitRef;
+use super::walk::{Item, Walk};
+use crate::backend::File;
+use crate::error::{Damage, ReadError};
+use crate::query::agent_bits;
+use crate::verify::VerifyLevel;
+use std::path::Path;
+use uuid::Uuid;
+
+/// What is to be checked.
+#[derive(Clone, Copy)]
+pub(crate) struct SegmentCheck<'a> {
+    pub(crate) journal: Uuid,
+    pub(crate) first: u64,
+    /// Last event that counts: blocks behind it were replaced by the next segment, or are not durable yet.
+    pub(crate) end: u64,
+    pub(crate) path: &'a Path,
+    pub(crate) file: &'a dyn File,
+    pub(crate) len: u64,
+    pub(crate) chain_before: Option<ChainValue>,
+    pub(crate) level: VerifyLevel,
+    /// What lies behind the last event is reported elsewhere.
+    pub(crate) tail_is_open: bool,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct SegmentOutcome {
+    pub(crate) events: u64,
+    pub(crate) damage: Vec<Damage>,
+    /// The chain after the last event; `None` when damage hides it.
+    pub(crate) chain: Option<ChainValue>,
+}
+
+impl SegmentCheck<'_> {
+    fn spot(&self, offset: u64, length: u64, events: Option<(u64, u64)>, reason: impl Into<String>) -> Damage {
+        let (first_sequence, last_sequence) = events.unwrap_or((0, 0));
+        Damage { segment: self.path.to_owned(), offset, length, first_sequence, last_sequence, reason: reason.into() }
+    }
+
+    fn io(&self) -> impl Fn(std::io::Error) -> ReadError + '_ {
+        |e| ReadError::io(self.path, "read the segment", e)
+    }
+}
+
+/// Checks one segment.
+///
+/// # Errors
+/// When the file cannot be read, or is of a newer format.
+pub(crate) fn check_segment(
+    check: &SegmentCheck<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<SegmentOutcome, ReadError> {
+    let mut out = SegmentOutcome { chain: check.chain_before, ..SegmentOutcome::default() };
+    check_header(check, &mut out)?;
+    let walk = Walk { file: check.file, len: check.len, journal: check.journal };
+    let (mut offset, mut next) = (SEGMENT_HEADER_BYTES as u64, check.first);
+    while next <= check.end {
+        progress(offset);
+        let reason = match walk.item(offset).map_err(check.io())? {
+            Item::Block(h) if h.first_sequence == next => {
+                check_one_block(check, &h, &mut out)?;
+                (offset, next) = (h.end(), h.last_sequence() + 1);
+                continue;
+            }
+            Item::Block(h) => format!("block starts at event {}, expected {next}", h.first_sequence),
+            Item::End(mark) => {
+                if mark.last + 1 != next || out.chain.is_some_and(|c| c != mark.chain) {
+                    let reason = format!("end mark of event {}, expected {}", mark.last, next - 1);
+                    out.damage.push(check.spot(offset, MARK_BYTES as u64, None, reason));
+                }
+                offset += MARK_BYTES as u64;
+                continue;
+            }
+            Item::Footer | Item::CleanEnd => "the segment ends before its last event".into(),
+            Item::Invalid(reason) => reason,
+        };
+        let behind = next_block(&walk, offset + 1, next).map_err(check.io())?;
+        let (spot_end, last) = match &behind {
+            Some(h) if h.first_sequence <= check.end + 1 => (h.offset, h.first_sequence - 1),
+            _ => (check.len, check.end),
+        };
+        let events = (last >= next).then_some((next, last));
+        out.damage.push(check.spot(offset, spot_end - offset, events, reason));
+        out.chain = behind.as_ref().map(|h| h.chain_before);
+        (offset, next) = (spot_end, last + 1);
+        if behind.is_none() {
+            return Ok(out);
+        }
+    }
+    check_rest(check, &walk, offset, next, &mut out)?;
+    progress(check.len);
+    Ok(out)
+}
+
+/// The first block behind a damaged spot that goes on.
+fn next_block(walk: &Walk<'_>, mut from: u64, next: u64) -> std::io::Result<Option<Box<BlockHeader>>> {
+    while let Some(at) = walk.resync(from)? {
+        match walk.item(at)? {
+            Item::Block(h) if h.first_sequence >= next => return Ok(Some(h)),
+            _ => from = at + 1,
+        }
+    }
+    Ok(None)
+}
+
+fn check_header(check: &SegmentCheck<'_>, out: &mut SegmentOutcome) -> Result<(), ReadError> {
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    let n = check.file.read_at(&mut bytes, 0).map_err(check.io())?;
+    if !semj_header_is_whole(bytes.get(..n).unwrap_or_default()) {
+        out.damage.push(check.spot(0, 80, None, "checksum of the 80-byte header is wrong"));
+    }
+    match read_header(check.file, check.path)? {
+        Err(HeaderError::Newer(found)) => Err(ReadError::NewerFormat {
+            path: check.path.to_owned(),
+            found,
+            supported: super::segment::FORMAT_VERSION,
+        }),
+        Err(HeaderError::Bad(reason)) => {
+            out.damage.push(check.spot(80, SEGMENT_HEADER_BYTES as u64 - 80, None, reason));
+            Ok(())
+        }
+        Ok(h) => {
+            let wrong = if h.journal != check.journal {
+                Some(format!("segment of journal {}, expected {}", h.journal, check.journal))
+            } else if h.first_sequence != check.first {
+                Some(format!("segment of event {}, its name says {}", h.first_sequence, check.first))
+            } else if out.chain.is_some_and(|c| c != h.chain_before) {
+                Some("the segment does not continue the chain of the one before".into())
+            } else {
+                None
+            };
+            if let Some(reason) = wrong {
+                out.damage.push(check.spot(0, SEGMENT_HEADER_BYTES as u64, None, reason));
+            }
+            out.chain = out.chain.or(Some(h.chain_before));
+            Ok(())
+        }
+    }
+}
+
+fn check_one_block(check: &SegmentCheck<'_>, h: &BlockHeader, out: &mut SegmentOutcome) -> Result<(), ReadError> {
+    let linked = out.chain.is_none_or(|c| c == h.chain_before);
+    out.chain = Some(h.chain_after);
+    let verdict = if !linked {
+        Err("the block does not continue the hash chain".into())
+    } else if check.level == VerifyLevel::Quick {
+        Ok(())
+    } else {
+        check_block(check.file, h)
+            .map_err(check.io())?
+            .and_then(|raw| if check.level == VerifyLevel::Deep { check_events(h, &raw) } else { check_entries(&raw) })
+    };
+    match verdict {
+        Ok(()) => out.events += u64::from(h.count),
+        Err(reason) => {
+            let events = (h.count > 0).then(|| (h.first_sequence, h.last_sequence()));
+            out.damage.push(check.spot(h.offset, h.end() - h.offset, events, reason));
+        }
+    }
+    Ok(())
+}
+
+/// Every entry's own checksum, which point reads rely on.
+fn check_entries(raw: &[u8]) -> Result<(), String> {
+    let mut rest = raw;
+    while !rest.is_empty() {
+        let (unit, after) = UnitRef::split(rest).ok_or("the units of the block do not add up")?;
+        (0..unit.preamble.count).try_for_each(|index| unit.entry(index).map(drop))?;
+        unit.controls().ok_or("the control records do not add up")?;
+        rest = after;
+    }
+    Ok(())
+}
+
+/// Every event decodes, and the header's summary is what its events say.
+fn check_events(h: &BlockHeader, raw: &[u8]) -> Result<(), String> {
+    check_entries(raw)?;
+    let mut summary = SummaryBuilder::new(h.first_sequence);
+    let mut rest = raw;
+    while let Some((unit, after)) = UnitRef::split(rest) {
+        for index in 0..unit.preamble.count {
+            let entry = unit.entry(index)?;
+            if entry.is_tombstone() {
+                summary.add_tombstone();
+                continue;
+            }
+            let event = entry.event().ok_or_else(|| format!("event {} does not decode", entry.sequence))?;
+            summary.add(event.event_type().summary_bit(), entry.time(&event).map(|t| t.0));
+            for text in [event.agent_text(), event.session_text()].into_iter().flatten() {
+                summary.add_agents(&agent_bits(text.as_bytes()));
+            }
+        }
+        rest = after;
+    }
+    let (told, found) = (h.summary(), summary.finish());
+    // Filter bits may be more than needed, never fewer.
+    let covered = told.agents.iter().zip(found.agents).all(|(t, f)| t & f == f);
+    let same = (told.types, told.time_min, told.time_max, told.last_sequence)
+        == (found.types, found.time_min, found.time_max, found.last_sequence);
+    if covered && same { Ok(()) } else { Err("the header's summary is not what its events say".into()) }
+}
+
+/// What follows the last event: end marks, blocks that the next segment replaced, or empty space.
+fn check_rest(
+    check: &SegmentCheck<'_>,
+    walk: &Walk<'_>,
+    mut offset: u64,
+    next: u64,
+    out: &mut SegmentOutcome,
+) -> Result<(), ReadError> {
+    if check.tail_is_open {
+        return Ok(());
+    }
+    loop {
+        let reason = match walk.item(offset).map_err(check.io())? {
+            Item::CleanEnd => return Ok(()),
+            Item::End(mark) if mark.last + 1 == next && out.chain.is_none_or(|c| c == mark.chain) => {
+                offset += MARK_BYTES as u64;
+                continue;
+            }
+            Item::Block(h) if h.first_sequence > check.end => {
+                offset = h.end();
+                continue;
+            }
+            Item::End(mark) => format!("end mark of event {}, expected {}", mark.last, next - 1),
+            Item::Block(h) => format!("block of event {} behind the end", h.first_sequence),
+            Item::Footer => "a footer that no seal names".into(),
+            Item::Invalid(reason) => reason,
+        };
+        out.damage.push(check.spot(offset, check.len - offset, None, reason));
+        return Ok(());
+    }
+}

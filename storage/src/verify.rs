@@ -1,0 +1,118 @@
+//! The full check of a record: every byte that should be something is looked at. It reports, and never stops at damage.
+
+use crate::backend::{Backend, OpenMode};
+use crate::error::{Damage, ReadError};
+use crate::log::{ChainValue, LockInfo, SegmentCheck, TornTail, check_segment, genesis, inspect};
+use std::path::Path;
+
+/// How much is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VerifyLevel {
+    /// Headers and chain links; block bodies are not read.
+    Quick,
+    /// Every checksum and every hash.
+    Full,
+    /// Also every event is decoded, and what block headers tell of their events is computed again.
+    Deep,
+}
+
+/// What a check found.
+#[derive(Clone, Debug)]
+pub struct VerifyReport {
+    /// No damage.
+    pub intact: bool,
+    /// Events that are whole.
+    pub events: u64,
+    /// The last event.
+    pub head_sequence: u64,
+    /// The chain after it.
+    pub head_chain: ChainValue,
+    /// What cannot be trusted.
+    pub damage: Vec<Damage>,
+    /// Bytes behind the last commit that were never acknowledged.
+    pub torn_tail: Option<TornTail>,
+}
+
+/// Checks the record in `folder` (the journal's `segments/`). With a live owner only what is durable is looked at.
+///
+/// `progress` is called with the number of bytes read so far and in all.
+///
+/// # Errors
+/// When files cannot be read at all, or are of a newer format.
+pub fn verify(
+    backend: &dyn Backend,
+    folder: &Path,
+    lock: Option<&LockInfo>,
+    owned: bool,
+    level: VerifyLevel,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<VerifyReport, ReadError> {
+    let watermark = lock.filter(|_| owned).and_then(|l| l.watermark);
+    let (journal, last, mut damage, torn_tail) = match (lock, watermark) {
+        (Some(lock), Some(w)) => (Some(lock.journal), w.durable, Vec::new(), None),
+        _ => {
+            let found = inspect(backend, folder, lock)?;
+            (found.journal, found.last_sequence, found.damage, found.torn)
+        }
+    };
+    let mut report = VerifyReport {
+        intact: true,
+        events: 0,
+        head_sequence: last,
+        head_chain: [0; 32],
+        damage: Vec::new(),
+        torn_tail,
+    };
+    let Some(journal) = journal else { return Ok(report) };
+    report.head_chain = genesis(&journal);
+    let mut segments = Vec::new();
+    let mut total = 0;
+    for (first, path) in crate::log::segment_files(backend, folder)? {
+        let file = backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
+        let len = file.len().map_err(|e| ReadError::io(&path, "measure the segment", e))?;
+        total += len;
+        segments.push((first, path, file, len));
+    }
+    let mut expected = segments.first().map_or(1, |(first, ..)| (*first).min(last + 1));
+    let mut chain = (expected == 1).then_some(report.head_chain);
+    let mut done = 0;
+    for (at, (first, path, file, len)) in segments.iter().enumerate() {
+        let following = segments.get(at + 1).map(|(f, ..)| *f);
+        let end = following.map_or(last, |f| (f - 1).min(last));
+        if *first > expected {
+            report.damage.push(Damage {
+                segment: path.clone(),
+                offset: 0,
+                length: 0,
+                first_sequence: expected,
+                last_sequence: first - 1,
+                reason: format!("the segments before this one end at event {}", expected - 1),
+            });
+            chain = None;
+        }
+        let check = SegmentCheck {
+            journal,
+            first: *first,
+            end,
+            path,
+            file: file.as_ref(),
+            len: *len,
+            chain_before: chain,
+            level,
+            // What lies behind a live owner's last commit is still being written.
+            tail_is_open: following.is_none() && (watermark.is_some() || report.torn_tail.is_some()),
+        };
+        let outcome = check_segment(&check, &mut |bytes| progress(done + bytes, total))?;
+        done += len;
+        report.events += outcome.events;
+        report.damage.extend(outcome.damage);
+        chain = outcome.chain;
+        expected = end.max(first - 1) + 1;
+        report.head_chain = chain.unwrap_or(report.head_chain);
+    }
+    // What the inspection found and the walk could not see: a missing end.
+    damage.retain(|d| !report.damage.iter().any(|r| r.segment == d.segment && r.offset == d.offset));
+    report.damage.extend(damage);
+    report.intact = report.damage.is_empty();
+    Ok(report)
+}
