@@ -3,7 +3,7 @@
 use crate::engine::Shared;
 use crate::error::EmitError;
 use crate::ledger::{Gate, Prepared, Refused};
-use crate::ticket::Ticket;
+use crate::ticket::{GroupTicket, Ticket};
 use semj_storage::event::{Event, Priority};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl Emitter {
     ///
     /// # Errors
     /// [`EmitError`]. A full ledger gives nothing back here: the caller still has what it made the group of.
-    pub fn emit_all<'e>(&'e self, events: Vec<Event<'e>>) -> Result<Ticket, EmitError> {
+    pub fn emit_all<'e>(&'e self, events: Vec<Event<'e>>) -> Result<GroupTicket, EmitError> {
         let events: Vec<Event<'_>> = events.into_iter().map(|e| self.complete(e)).collect();
         self.check_fork()?;
         PREPARED.with_borrow_mut(|prepared| {
@@ -112,8 +112,12 @@ impl Emitter {
                 return Err(empty.into());
             };
             let critical = events.iter().any(|e| e.priority_value() == Priority::CRITICAL);
-            self.finish(prepared, &events, first.given_id(), critical)?
-                .ok_or_else(|| EmitError::Full(Box::new(first.clone().into_owned())))
+            let ticket = self
+                .finish(prepared, &events, first.given_id(), critical)?
+                .ok_or_else(|| EmitError::Full(Box::new(first.clone().into_owned())))?;
+            let ids = events.iter().zip(ticket.first..);
+            let ids = ids.map(|(e, n)| e.given_id().unwrap_or_else(|| self.shared.pipeline.derived_id(n))).collect();
+            Ok(GroupTicket { ticket, ids })
         })
     }
 

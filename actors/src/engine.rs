@@ -10,12 +10,14 @@ use crate::pipeline::{Cutting, Pipeline};
 use crate::shed::Shed;
 use crate::shells::IndexerSeed;
 use crate::supervision::{Restarts, Role, Supervisor};
+use crate::trees::TreeKeeper;
 use crate::watermark::{Level, Watermark, deadline};
 use parking_lot::Mutex;
 use semj_storage::backend::{Backend, File, OpenMode, RealBackend};
 use semj_storage::error::{Damage, ErrorKind, ReadError};
 use semj_storage::event::{Event, Recorded};
 use semj_storage::log::{LockFile, LockInfo, LogView, LogWriter, Place, Segments, WriterOptions, recover};
+use semj_storage::trees::Index;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,6 +137,7 @@ pub struct Engine {
     restarts: Arc<Restarts>,
     damage: Vec<Damage>,
     lock: LockFile,
+    keeper: Arc<TreeKeeper>,
 }
 
 /// What an engine is doing.
@@ -218,7 +221,8 @@ impl Engine {
         )
         .map_err(io("start a thread for"))?;
         let restarts = supervisor.restarts();
-        let index = IndexerSeed { pipeline: pipeline.clone() };
+        let keeper = Arc::new(TreeKeeper::new(pipeline.segments().real_path(&layout.trees())));
+        let index = IndexerSeed { pipeline: pipeline.clone(), keeper: keeper.clone(), lock: lock.clone() };
         let lanes = Lanes::start(pipeline.clone(), index, obituaries).map_err(io("start a thread for"))?;
         let shared = Arc::new(Shared { pipeline, options, shed: Shed::default() });
         Ok(Engine {
@@ -228,6 +232,7 @@ impl Engine {
             restarts,
             damage: recovered.damage,
             lock,
+            keeper,
         })
     }
 
@@ -291,6 +296,11 @@ impl Engine {
         // Emitters may live on; the journal is free all the same.
         let _ = self.lock.file().unlock();
         closed
+    }
+
+    /// The index, as far as it is.
+    pub fn index(&self) -> &Arc<Index> {
+        self.keeper.index()
     }
 
     /// LOCK.

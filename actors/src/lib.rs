@@ -17,6 +17,7 @@ mod shed;
 pub mod shells;
 pub mod supervision;
 mod ticket;
+mod trees;
 pub mod watermark;
 
 pub use emitter::Emitter;
@@ -25,4 +26,5 @@ pub use error::{CommitError, EmitError, PoisonCause};
 pub use options::{EngineOptions, Scrub};
 pub use pipeline::Pipeline;
 pub use shed::Shedding;
-pub use ticket::{Committed, Ticket};
+pub use ticket::{Committed, GroupTicket, Ticket};
+pub use trees::TreeKeeper;

@@ -166,6 +166,11 @@ impl Pipeline {
         self.in_flight.load(Ordering::SeqCst)
     }
 
+    /// A fork of the owner has none of its lanes: whoever waits there would wait for ever.
+    pub(crate) fn check_fork(&self) -> Result<(), CommitError> {
+        if std::process::id() == self.pid { Ok(()) } else { Err(CommitError::Closed) }
+    }
+
     /// Somebody waits for this event.
     pub fn want(&self, sequence: u64) {
         self.ledger.want(sequence);

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// One admitted event, or one admitted group. Dropping it cancels nothing.
+/// One admitted event. Dropping it cancels nothing.
 #[derive(Clone, Debug)]
 pub struct Ticket {
     pub(crate) pipeline: Arc<Pipeline>,
@@ -21,17 +21,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The event's place in the one order; of a group: the first event's. Final while the journal stays open.
+    /// The event's place in the one order. Final while the journal stays open.
     pub fn sequence(&self) -> u64 {
         self.first
     }
 
-    /// The sequences of the group.
-    pub fn sequences(&self) -> std::ops::RangeInclusive<u64> {
-        self.first..=self.last
-    }
-
-    /// The event's id; of a group: the first event's. This, not the sequence, is what to store elsewhere.
+    /// The event's id. This, not the sequence, is what to store elsewhere.
     pub fn id(&self) -> Uuid {
         self.given_id.unwrap_or_else(|| self.pipeline.derived_id(self.first))
     }
@@ -66,6 +61,7 @@ impl Ticket {
         if let Some(outcome) = self.pipeline.watermark().outcome(self.last, level) {
             return outcome;
         }
+        self.pipeline.check_fork()?;
         self.pipeline.want(self.last);
         self.pipeline.watermark().wait(self.last, level, after.and_then(deadline))
     }
@@ -87,6 +83,65 @@ impl IntoFuture for Ticket {
 
     fn into_future(self) -> Committed {
         Committed { ticket: self, level: Level::Durable, key: None }
+    }
+}
+
+/// One admitted group: contiguous, and durable as a whole or not at all.
+#[derive(Clone, Debug)]
+pub struct GroupTicket {
+    pub(crate) ticket: Ticket,
+    pub(crate) ids: Vec<Uuid>,
+}
+
+impl GroupTicket {
+    /// The events' places in the one order.
+    pub fn sequences(&self) -> std::ops::RangeInclusive<u64> {
+        self.ticket.first..=self.ticket.last
+    }
+
+    /// The events' ids.
+    pub fn ids(&self) -> &[Uuid] {
+        &self.ids
+    }
+
+    /// The ticket that stands for the whole group.
+    pub fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    /// Whether the ids were known: nothing was added.
+    pub fn is_duplicate(&self) -> bool {
+        self.ticket.duplicate
+    }
+
+    /// Whether it survives a power cut by now.
+    pub fn is_durable(&self) -> bool {
+        self.ticket.is_durable()
+    }
+
+    /// Sleeps until the group survives a power cut.
+    ///
+    /// # Errors
+    /// [`CommitError`]; after a retryable one wait again.
+    pub fn wait(&self) -> Result<(), CommitError> {
+        self.ticket.wait()
+    }
+
+    /// As [`GroupTicket::wait`], but no longer than `after`.
+    ///
+    /// # Errors
+    /// [`CommitError::Timeout`] when the time is over; the group stays admitted.
+    pub fn wait_timeout(&self, after: Duration) -> Result<(), CommitError> {
+        self.ticket.wait_timeout(after)
+    }
+}
+
+impl IntoFuture for GroupTicket {
+    type Output = Result<(), CommitError>;
+    type IntoFuture = Committed;
+
+    fn into_future(self) -> Committed {
+        self.ticket.into_future()
     }
 }
 

@@ -7,4 +7,5 @@ pub mod event;
 pub mod limits;
 pub mod log;
 pub mod query;
+pub mod trees;
 pub mod verify;

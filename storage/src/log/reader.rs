@@ -67,6 +67,11 @@ impl Segments {
         self.journal
     }
 
+    /// Where a path really lies on disk; `None` in memory.
+    pub fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        self.backend.real_path(path)
+    }
+
     /// Looks for segments that another process has made.
     ///
     /// # Errors
