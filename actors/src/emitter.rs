@@ -116,7 +116,9 @@ impl Emitter {
                 .finish(prepared, &events, first.given_id(), critical)?
                 .ok_or_else(|| EmitError::Full(Box::new(first.clone().into_owned())))?;
             let ids = events.iter().zip(ticket.first..);
-            let ids = ids.map(|(e, n)| e.given_id().unwrap_or_else(|| self.shared.pipeline.derived_id(n))).collect();
+            let ids = ids
+                .map(|(e, n)| e.given_id().unwrap_or_else(|| self.shared.pipeline.derived_id(n)))
+                .collect();
             Ok(GroupTicket { ticket, ids })
         })
     }

@@ -188,7 +188,8 @@ impl Engine {
             move |source| OpenError::Io { path: path.clone(), action, source }
         };
         let info: Option<LockInfo> = lock.read().map_err(io("read"))?;
-        let place = Place { backend: backend.clone(), segments: layout.segments(), quarantine: layout.quarantine() };
+        let place =
+            Place { backend: backend.clone(), segments: layout.segments(), quarantine: layout.quarantine() };
         let recovered = recover(&place, info.as_ref(), Uuid::new_v4(), clock.boot_id(), clock.wall_ns())?;
         lock.write_head(&recovered.journal, std::process::id(), clock.wall_ns()).map_err(io("write"))?;
         let writer_options = WriterOptions {
@@ -196,8 +197,9 @@ impl Engine {
             preallocate: options.preallocate,
             boot_id: clock.boot_id(),
         };
-        let writer = LogWriter::new(backend.clone(), layout.segments(), lock.clone(), &recovered, writer_options)
-            .map_err(io("publish the watermark"))?;
+        let writer =
+            LogWriter::new(backend.clone(), layout.segments(), lock.clone(), &recovered, writer_options)
+                .map_err(io("publish the watermark"))?;
         let last = recovered.last_sequence;
         let segments = Arc::new(Segments::open(backend, layout.segments(), recovered.journal)?);
         let streams = load_streams(&segments, last)?;
@@ -211,7 +213,8 @@ impl Engine {
         };
         let nonce = Uuid::new_v4().as_u64_pair().0;
         let watermark = Watermark::new(last, wake);
-        let pipeline = Arc::new(Pipeline::new(ledger, watermark, clock.clone(), segments, writer, cutting, nonce));
+        let pipeline =
+            Arc::new(Pipeline::new(ledger, watermark, clock.clone(), segments, writer, cutting, nonce));
         let (obituaries, reports) = crossbeam_channel::unbounded();
         let escalated = pipeline.clone();
         let supervisor = Supervisor::start(
@@ -326,7 +329,11 @@ fn escalate(pipeline: &Pipeline, role: Role, cause: &str) {
     }
 }
 
-fn take_lock(backend: &dyn Backend, layout: &Layout, options: &EngineOptions) -> Result<Arc<dyn File>, OpenError> {
+fn take_lock(
+    backend: &dyn Backend,
+    layout: &Layout,
+    options: &EngineOptions,
+) -> Result<Arc<dyn File>, OpenError> {
     let path = layout.lock();
     let io = |action| {
         let path = path.clone();
@@ -335,12 +342,18 @@ fn take_lock(backend: &dyn Backend, layout: &Layout, options: &EngineOptions) ->
     let existing = backend.open(&path, OpenMode::Write);
     let file = match existing {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.kind() == std::io::ErrorKind::NotADirectory => {
+        Err(e)
+            if e.kind() == std::io::ErrorKind::NotFound || e.kind() == std::io::ErrorKind::NotADirectory =>
+        {
             if !options.create && backend.list(&layout.segments()).is_err() {
                 return Err(OpenError::Missing { path: layout.root.clone() });
             }
-            if backend.list(&layout.root).is_ok_and(|names| !names.is_empty() && !names.iter().any(|n| n == "segments")) {
-                let reason = "the folder holds other files and no journal; name an empty or a new folder".into();
+            if backend
+                .list(&layout.root)
+                .is_ok_and(|names| !names.is_empty() && !names.iter().any(|n| n == "segments"))
+            {
+                let reason =
+                    "the folder holds other files and no journal; name an empty or a new folder".into();
                 return Err(ReadError::NotAJournal { path: layout.root.clone(), reason }.into());
             }
             backend.create_dir_all(&layout.segments()).map_err(io("create the journal's folder"))?;

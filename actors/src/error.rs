@@ -21,7 +21,9 @@ impl fmt::Display for PoisonCause {
 #[non_exhaustive]
 pub enum EmitError {
     /// The ledger is full for the moment. The event comes back; retry, or use a call that waits.
-    #[error("the journal holds as many uncommitted events as it may; retry, or emit with a call that waits for room")]
+    #[error(
+        "the journal holds as many uncommitted events as it may; retry, or emit with a call that waits for room"
+    )]
     Full(Box<Event<'static>>),
     /// The disk is full. The event comes back; emission works again when there is room.
     #[error("the disk is full; emission works again when there is room")]
@@ -65,7 +67,9 @@ pub enum EmitError {
     #[error("the journal is closed")]
     Closed,
     /// This process is a fork of the one that opened the journal.
-    #[error("the journal was opened by process {owner}, this is its fork {this}; open it in the process that uses it")]
+    #[error(
+        "the journal was opened by process {owner}, this is its fork {this}; open it in the process that uses it"
+    )]
     Forked {
         /// The process that opened it.
         owner: u32,

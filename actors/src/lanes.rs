@@ -3,7 +3,8 @@
 use crate::messages::{DurableDoorbell, IndexDoorbell, LedgerDoorbell};
 use crate::pipeline::Pipeline;
 use crate::shells::{
-    BatcherActor, BatcherSeed, IndexerActor, IndexerSeed, IngestActor, IngestSeed, PersisterActor, PersisterSeed,
+    BatcherActor, BatcherSeed, IndexerActor, IndexerSeed, IngestActor, IngestSeed, PersisterActor,
+    PersisterSeed,
 };
 use crate::supervision::{Cell, Obituary, Recover};
 use actix::{Addr, Arbiter, System};
@@ -61,27 +62,33 @@ impl Lanes {
     ///
     /// # Errors
     /// When a thread cannot be made.
-    pub fn start(pipeline: Arc<Pipeline>, index: IndexerSeed, obituaries: Sender<Obituary>) -> io::Result<Self> {
+    pub fn start(
+        pipeline: Arc<Pipeline>,
+        index: IndexerSeed,
+        obituaries: Sender<Obituary>,
+    ) -> io::Result<Self> {
         let (tell, told) = bounded(1);
-        let control = std::thread::Builder::new().name("semj-control".into()).stack_size(2 << 20).spawn(move || {
-            let runner = System::new();
-            let started = runner.block_on(async { start_actors(&pipeline, index, &obituaries) });
-            drop((pipeline, obituaries));
-            let lanes = match started {
-                Ok(lanes) => lanes,
-                Err(e) => {
-                    let _ = tell.send(Err(e));
-                    return;
+        let control =
+            std::thread::Builder::new().name("semj-control".into()).stack_size(2 << 20).spawn(move || {
+                let runner = System::new();
+                let started = runner.block_on(async { start_actors(&pipeline, index, &obituaries) });
+                drop((pipeline, obituaries));
+                let lanes = match started {
+                    Ok(lanes) => lanes,
+                    Err(e) => {
+                        let _ = tell.send(Err(e));
+                        return;
+                    }
+                };
+                let _ = tell.send(Ok(System::current()));
+                let _ = runner.run();
+                for lane in lanes {
+                    lane.stop();
+                    let _ = lane.join();
                 }
-            };
-            let _ = tell.send(Ok(System::current()));
-            let _ = runner.run();
-            for lane in lanes {
-                lane.stop();
-                let _ = lane.join();
-            }
-        })?;
-        let system = told.recv().map_err(|_| io::Error::other("the control lane ended while it started"))??;
+            })?;
+        let system =
+            told.recv().map_err(|_| io::Error::other("the control lane ended while it started"))??;
         Ok(Lanes { control, system })
     }
 

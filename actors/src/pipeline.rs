@@ -298,7 +298,9 @@ impl Pipeline {
             Ok(durable) => {
                 crate::chaos::point("persister:after_sync");
                 self.publish(durable);
-                self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1))).ok();
+                self.in_flight
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1)))
+                    .ok();
                 Commit::Done
             }
             Err(e) => {

@@ -117,7 +117,8 @@ impl Watermark {
             waiters.failure = Some(failure);
         }
         self.failed.store(true, Ordering::Release);
-        let wakers: Vec<Waker> = std::mem::take(&mut waiters.tasks).into_values().map(|(_, waker)| waker).collect();
+        let wakers: Vec<Waker> =
+            std::mem::take(&mut waiters.tasks).into_values().map(|(_, waker)| waker).collect();
         self.changed.notify_all();
         drop(waiters);
         let _ = self.wake.send(wakers);

@@ -9,9 +9,9 @@ use super::out::{Out, json_line};
 use super::outcome::{Ended, Outcome, code};
 use super::{Context, when};
 use clap::Args;
-use semj::event::{InputError, LineInput, parse_line};
+use semj::event::{Event, InputError, LineInput, parse_line};
 use semj::limits::LINE_BYTES_MAX;
-use semj::{Emitter, ErrorKind, GroupTicket, Ticket};
+use semj::{CommitError, EmitError, Emitter, ErrorKind, GroupTicket, Ticket};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -25,8 +25,6 @@ use std::time::Duration;
 const UNANSWERED_MAX: usize = 16_384;
 /// How long a signal may go unnoticed while there is nothing to do.
 const SIGNAL_POLL: Duration = Duration::from_millis(50);
-/// How long the end waits for the journal to close.
-pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Append events, one JSON object a line; a line that is an array is one atomic group
 ///
@@ -70,7 +68,7 @@ impl Append {
         let mut clerk =
             Clerk { context, control, out: Some(Out::new(true)), lines: 0, refused: 0, end: None };
         clerk.run(&answers);
-        let closed = journal.close(CLOSE_WITHIN).map_err(|e| context.failed(&e));
+        let closed = context.close(journal);
         clerk.outcome().and(closed)
     }
 }
@@ -137,16 +135,23 @@ impl From<InputError> for Refusal {
     }
 }
 
-impl From<semj::Error> for Refusal {
-    fn from(e: semj::Error) -> Self {
+impl From<EmitError> for Refusal {
+    fn from(e: EmitError) -> Self {
         let fatal = ends_everything(e.kind()).then_some(e.kind());
         Refusal { kind: e.kind().to_string(), message: e.to_string(), key: e.key().map(str::to_owned), fatal }
     }
 }
 
+impl From<CommitError> for Refusal {
+    fn from(e: CommitError) -> Self {
+        let fatal = ends_everything(e.kind()).then_some(e.kind());
+        Refusal { kind: e.kind().to_string(), message: e.to_string(), key: None, fatal }
+    }
+}
+
 /// Whether a failure is the journal's rather than the event's.
 pub(super) fn ends_everything(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Full | ErrorKind::Poisoned | ErrorKind::Stalled)
+    matches!(kind, ErrorKind::Full | ErrorKind::Poisoned | ErrorKind::Stalled | ErrorKind::Closed)
 }
 
 /// The reading half.
@@ -206,8 +211,21 @@ impl Feed {
         Ok(match parse_line(bytes)? {
             LineInput::Blank => None,
             LineInput::Event(event) => Some(Emitted::One(self.emitter.emit_blocking(*event)?)),
-            LineInput::Group(events) => Some(Emitted::Group(self.emitter.emit_all(events)?)),
+            LineInput::Group(events) => Some(Emitted::Group(emit_group(&self.emitter, events)?)),
         })
+    }
+}
+
+/// Emits a group, waiting for room. A full ledger gives no group back, so the group is kept for another try.
+///
+/// # Errors
+/// As the emission of a single event that waits for room.
+pub(super) fn emit_group(emitter: &Emitter, events: Vec<Event<'static>>) -> Result<GroupTicket, EmitError> {
+    loop {
+        match emitter.emit_all(events.clone()) {
+            Err(EmitError::Full(_)) => std::thread::sleep(Duration::from_millis(1)),
+            other => return other,
+        }
     }
 }
 
@@ -303,7 +321,7 @@ impl Clerk<'_> {
             Pending::Group(line, ticket) => match self.settle(ticket.is_durable(), || ticket.wait()) {
                 Ok(()) => Answer::Group {
                     line,
-                    sequences: ticket.sequences().into_iter().collect(),
+                    sequences: ticket.sequences().collect(),
                     ids: ticket.ids().iter().map(ToString::to_string).collect(),
                     duplicate: ticket.is_duplicate(),
                 },
@@ -331,7 +349,7 @@ impl Clerk<'_> {
     fn settle(
         &mut self,
         durable: bool,
-        wait: impl FnOnce() -> Result<(), semj::CommitError>,
+        wait: impl FnOnce() -> Result<(), CommitError>,
     ) -> Result<(), Refusal> {
         if durable {
             return Ok(());

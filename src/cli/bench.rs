@@ -4,7 +4,7 @@ use super::out::{Out, Style, count, json_line};
 use super::outcome::{Ended, Outcome, code};
 use super::{Context, when};
 use clap::Args;
-use semj::{Emitter, Event, Journal};
+use semj::{CommitError, EmitError, Emitter, Event, Journal};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io;
@@ -89,7 +89,7 @@ impl Bench {
         let path = scratch.0.join("journal");
         let journal: Journal =
             context.options()?.create(true).open(&path).map_err(|e| Ended::journal(&path, e.kind(), &e))?;
-        let failed = |e: semj::Error| Ended::journal(&path, e.kind(), &e);
+        let failed = |e: Failed| e.end(&path);
         let emitter = journal.emitter_default();
         // Each beside its rival, so that both see the same disk in the same state.
         let lone_file = file(1)?;
@@ -99,7 +99,7 @@ impl Bench {
         let file_1000 = file(1000)?;
         let batch_1000 = per_second(&emitter, 1000, self.seconds).map_err(failed)?;
         let (p50, p99) = emission(&emitter).map_err(failed)?;
-        journal.close(Duration::from_secs(10)).map_err(failed)?;
+        journal.close(Duration::from_secs(10)).map_err(|e| failed(e.into()))?;
         Ok(Figures {
             emission_p50_ns: p50,
             emission_p99_ns: p99,
@@ -110,6 +110,32 @@ impl Bench {
             batch_1000_per_second: batch_1000,
             batch_1000_file_per_second: file_1000,
         })
+    }
+}
+
+/// A failure of the journal that is measured.
+enum Failed {
+    Emit(EmitError),
+    Commit(CommitError),
+}
+
+impl From<EmitError> for Failed {
+    fn from(e: EmitError) -> Self {
+        Failed::Emit(e)
+    }
+}
+impl From<CommitError> for Failed {
+    fn from(e: CommitError) -> Self {
+        Failed::Commit(e)
+    }
+}
+
+impl Failed {
+    fn end(self, path: &Path) -> Ended {
+        match self {
+            Failed::Emit(e) => Ended::journal(path, e.kind(), &e),
+            Failed::Commit(e) => Ended::journal(path, e.kind(), &e),
+        }
     }
 }
 
@@ -125,7 +151,7 @@ fn event() -> Event<'static> {
 }
 
 /// Durable events a second when every `batch` of them is waited for.
-fn per_second(emitter: &Emitter, batch: usize, time: Duration) -> Result<u64, semj::Error> {
+fn per_second(emitter: &Emitter, batch: usize, time: Duration) -> Result<u64, Failed> {
     let sample = event();
     let begin = Instant::now();
     let mut events = 0u64;
@@ -143,7 +169,7 @@ fn per_second(emitter: &Emitter, batch: usize, time: Duration) -> Result<u64, se
 }
 
 /// Median and 99th percentile of one emission, in nanoseconds, clock included.
-fn emission(emitter: &Emitter) -> Result<(u64, u64), semj::Error> {
+fn emission(emitter: &Emitter) -> Result<(u64, u64), Failed> {
     let sample = event();
     let mut times: Vec<u64> = Vec::with_capacity(EMISSIONS);
     let mut last = None;

@@ -4,6 +4,7 @@ use super::Context;
 use super::escape;
 use super::out::{Out, Style, count, json_line};
 use super::outcome::{Ended, Outcome, code};
+use super::verify::check;
 use clap::Args;
 use semj::{Status, VerifyLevel, VerifyReport};
 use serde::Serialize;
@@ -94,7 +95,7 @@ impl Doctor {
 
 fn examine(context: &Context) -> Result<Vec<Finding>, Ended> {
     let reader = context.read()?;
-    let report = reader.verify(VerifyLevel::Full).map_err(|e| context.failed(&e))?;
+    let report = check(context, &reader, VerifyLevel::Full)?;
     let status = reader.status().map_err(|e| context.failed(&e))?;
     let mut findings = of_report(&report);
     findings.extend(of_status(&status));
@@ -107,7 +108,7 @@ fn of_report(report: &VerifyReport) -> Vec<Finding> {
     let mut add = |severity, what, advice: Option<&str>| {
         findings.push(Finding { severity, what, advice: advice.map(str::to_owned) });
     };
-    for damage in &report.damage {
+    for damage in &report.record.damage {
         let lost = match (damage.first_sequence, damage.last_sequence) {
             (0, _) => "no event is lost with it".to_owned(),
             (a, b) if a == b => format!("event {a} cannot be read"),
@@ -128,7 +129,7 @@ fn of_report(report: &VerifyReport) -> Vec<Finding> {
             ),
         );
     }
-    if let Some(torn) = &report.torn_tail {
+    if let Some(torn) = &report.record.torn_tail {
         add(
             Severity::Note,
             format!(
@@ -138,8 +139,8 @@ fn of_report(report: &VerifyReport) -> Vec<Finding> {
             Some("nothing to do: the next opening sets the bytes aside"),
         );
     }
-    if report.damage.is_empty() {
-        add(Severity::Good, format!("all {} events are intact", count(report.events)), None);
+    if report.record.damage.is_empty() {
+        add(Severity::Good, format!("all {} events are intact", count(report.record.events)), None);
     }
     match report.trees.to_string().as_str() {
         "ok" => {}

@@ -56,10 +56,10 @@ pub(crate) struct Filters {
     until: Option<When>,
     /// Only events that one of these agents may see: a mask, decimal or 0x and hexadecimal digits
     #[arg(long, value_name = "MASK", value_parser = mask)]
-    visible_to: Option<u64>,
+    visible_to: Vec<u64>,
     /// Only events with this text in an intent or in a string of the payload, in upper or lower case
-    #[arg(long, value_name = "TEXT")]
-    text: Option<String>,
+    #[arg(long = "text", value_name = "TEXT")]
+    texts: Vec<String>,
     /// Go on behind damage, and say on stderr what was passed over
     #[arg(long)]
     past_damage: bool,
@@ -71,27 +71,24 @@ impl Filters {
         fn bytes(list: &[OsString]) -> Vec<Vec<u8>> {
             list.iter().cloned().map(OsString::into_vec).collect()
         }
-        semj::Query {
-            types: self.types.clone(),
-            categories: self.categories.clone(),
-            names: bytes(&self.names),
-            agents: bytes(&self.agents),
-            streams: bytes(&self.streams),
-            sessions: bytes(&self.sessions),
-            paths: bytes(&self.paths),
-            tags: bytes(&self.tags),
-            transactions: bytes(&self.transactions),
-            sources: bytes(&self.sources),
-            priorities: self.priorities.clone(),
-            after: self.after,
-            before: self.before,
-            since: self.since.map(|w| w.resolve(now)),
-            until: self.until.map(|w| w.resolve(now)),
-            visible_to: self.visible_to,
-            text: self.text.clone(),
-            past_damage: self.past_damage,
-            ..semj::Query::default()
-        }
+        let mut query = semj::Query::new().past_damage(self.past_damage);
+        query.types = self.types.clone();
+        query.categories = self.categories.clone();
+        query.names = bytes(&self.names);
+        query.agents = bytes(&self.agents);
+        query.streams = bytes(&self.streams);
+        query.sessions = bytes(&self.sessions);
+        query.paths = bytes(&self.paths);
+        query.tags = bytes(&self.tags);
+        query.transactions = bytes(&self.transactions);
+        query.sources = bytes(&self.sources);
+        query.priorities = self.priorities.clone();
+        query.after = self.after;
+        query.before = self.before;
+        query.since = self.since.map(|w| w.resolve(now));
+        query.until = self.until.map(|w| w.resolve(now));
+        query.visible_to = self.visible_to.iter().copied().reduce(|all, mask| all | mask);
+        self.texts.iter().fold(query, |query, text| query.text(text))
     }
 
     /// The same question as of now.
@@ -223,7 +220,7 @@ mod tests {
         assert_eq!(q.priorities, [Priority::HIGH, Priority::from_code(9)]);
         assert_eq!((q.after, q.before, q.visible_to), (Some(1), Some(9), Some(255)));
         assert_eq!((q.since, q.until), (Some(Timestamp(0)), Some(Timestamp(30_000_000_000))));
-        assert_eq!((q.text.as_deref(), q.past_damage), (Some("T"), true));
+        assert_eq!((q.texts.len(), q.past_damage), (1, true));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `semj import`: logs of other agents become events.
 
-use super::append::{CLOSE_WITHIN, ends_everything};
+use super::append::{emit_group, ends_everything};
 use super::lines::{Line, Lines};
 use super::out::{self, Out, count, json_line};
 use super::outcome::{Ended, Outcome, code};
@@ -9,8 +9,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use semj::event::{Event, LineInput, parse_line};
 use semj::import::{Format, detect, import_file};
-use semj::{Emitter, Ticket};
+use semj::{Emitter, ErrorKind, Ticket};
 use serde::Serialize;
+use std::fmt::Display;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -99,7 +100,7 @@ impl Import {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let closed = journal.close(CLOSE_WITHIN).map_err(|e| context.failed(&e));
+        let closed = context.close(journal);
         result.and(closed).and(if unknown == 0 {
             Ok(())
         } else {
@@ -154,7 +155,7 @@ impl Import {
         let log = match self.format {
             Kind::Log(format) => Some(format),
             Kind::Jsonl => None,
-            Kind::Auto => match detect(&bytes) {
+            Kind::Auto => match detect(&file.path, &bytes) {
                 Some(format) => Some(format),
                 None if is_own(&bytes) => None,
                 None => {
@@ -260,13 +261,13 @@ impl Work<'_> {
                 }
                 Ok(LineInput::Group(events)) => {
                     summary.events += events.len() as u64;
-                    match self.emitter.emit_all(events) {
+                    match emit_group(&self.emitter, events) {
                         Ok(ticket) => {
-                            summary.duplicates +=
-                                if ticket.is_duplicate() { ticket.sequences().len() as u64 } else { 0 };
+                            let known = if ticket.is_duplicate() { ticket.sequences().count() } else { 0 };
+                            summary.duplicates += known as u64;
                             tickets.groups.push(ticket);
                         }
-                        Err(e) => self.refused(&e, number, summary)?,
+                        Err(e) => self.refused(e.kind(), &e, number, summary)?,
                     }
                 }
                 Err(reason) => summary.losses.push(LossLine { line: number, reason }),
@@ -289,14 +290,14 @@ impl Work<'_> {
                 tickets.ones.push(ticket);
                 Ok(())
             }
-            Err(e) => self.refused(&e, line, summary),
+            Err(e) => self.refused(e.kind(), &e, line, summary),
         }
     }
 
     /// A refused event is a loss of its session; a failed journal is the end.
-    fn refused(&self, error: &semj::Error, line: u64, summary: &mut Summary) -> Outcome {
-        if ends_everything(error.kind()) {
-            return Err(self.context.failed(error));
+    fn refused(&self, kind: ErrorKind, error: &dyn Display, line: u64, summary: &mut Summary) -> Outcome {
+        if ends_everything(kind) {
+            return Err(Ended::journal(&self.context.path(), kind, error));
         }
         summary.losses.push(LossLine { line, reason: format!("refused: {error}") });
         Ok(())
@@ -307,7 +308,7 @@ impl Work<'_> {
             tickets.ones.iter().map(Ticket::wait).chain(tickets.groups.iter().map(semj::GroupTicket::wait));
         for waited in waits {
             if let Err(e) = waited {
-                self.refused(&e, 0, summary)?;
+                self.refused(e.kind(), &e, 0, summary)?;
             }
         }
         Ok(())

@@ -26,11 +26,14 @@ mod why;
 use clap::{Args, Parser, Subcommand};
 use interrupt::Interrupt;
 use outcome::{Ended, Outcome, code};
-use semj::{Journal, Options, Reader};
+use semj::{Journal, Options, ReadError, Reader};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// How long the end of a command waits for the journal to close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
 /// An embedded journal of semantic events for agent runtimes.
 #[derive(Parser, Debug)]
@@ -125,8 +128,13 @@ impl Context {
     }
 
     /// A failure of the journal in the middle of a command.
-    pub(crate) fn failed(&self, error: &semj::Error) -> Ended {
+    pub(crate) fn failed(&self, error: &ReadError) -> Ended {
         Ended::journal(&self.path(), error.kind(), error)
+    }
+
+    /// Closes the journal: whatever was admitted is committed first.
+    pub(crate) fn close(&self, journal: Journal) -> Outcome {
+        journal.close(CLOSE_WITHIN).map_err(|e| Ended::journal(&self.path(), e.kind(), &e))
     }
 
     /// The signals' state.

@@ -25,7 +25,9 @@ pub(crate) struct Selection {
 
 impl Selection {
     fn query(&self) -> semj::Query {
-        semj::Query { limit: self.limit, reverse: self.reverse, ..self.filters.query_now() }
+        let mut query = self.filters.query_now().reverse(self.reverse);
+        query.limit = self.limit;
+        query
     }
 
     /// Hands every selected event to `each`, in order.
@@ -34,7 +36,7 @@ impl Selection {
         context: &Context,
         each: impl FnMut(Recorded) -> Result<(), Ended>,
     ) -> Result<u64, Ended> {
-        let found = walk(context, &context.read()?, &self.query(), self.filters.past_damage(), each)?;
+        let found = walk(context, &context.read()?, self.query(), self.filters.past_damage(), each)?;
         self.judge(found).map(|()| found)
     }
 
@@ -49,7 +51,7 @@ impl Selection {
 pub(crate) fn walk(
     context: &Context,
     reader: &Reader,
-    query: &semj::Query,
+    query: semj::Query,
     past_damage: bool,
     mut each: impl FnMut(Recorded) -> Result<(), Ended>,
 ) -> Result<u64, Ended> {
@@ -88,8 +90,7 @@ impl Query {
     pub(crate) fn run(&self, context: &Context) -> Outcome {
         let mut out = Out::new(context.json());
         if self.count {
-            let query = semj::Query { limit: None, ..self.selection.query() };
-            let found = context.read()?.count(&query).map_err(|e| context.failed(&e))?;
+            let found = context.read()?.count(self.selection.query()).map_err(|e| context.failed(&e))?;
             let text = if context.json() { format!("{{\"count\":{found}}}") } else { found.to_string() };
             out.line(&text)?;
             out.flush()?;

@@ -44,13 +44,16 @@ pub(crate) fn reference(text: &str) -> Result<Cause, String> {
 /// The event that `reference` names.
 pub(crate) fn find(context: &Context, reader: &Reader, reference: Cause) -> Result<Recorded, Ended> {
     let found = reader.get(reference).map_err(|e| context.failed(&e))?;
-    found.ok_or_else(|| {
-        let named = match reference {
-            Cause::Sequence(sequence) => sequence.to_string(),
-            Cause::Id(id) => id.to_string(),
-        };
-        Ended::finding(format!("{}: there is no event {named}", context.path().display()))
-    })
+    found.ok_or_else(|| unknown(context, reference))
+}
+
+/// There is no such event.
+pub(crate) fn unknown(context: &Context, reference: Cause) -> Ended {
+    let named = match reference {
+        Cause::Sequence(sequence) => sequence.to_string(),
+        Cause::Id(id) => id.to_string(),
+    };
+    Ended::finding(format!("{}: there is no event {named}", context.path().display()))
 }
 
 #[cfg(test)]

@@ -32,17 +32,12 @@ impl Tail {
         let mut out = Out::new(context.json());
         // Taken first: what becomes durable while the newest are shown is new.
         let mut seen = self.durable(context, &reader)?;
-        let newest = semj::Query {
-            reverse: true,
-            limit: Some(self.lines),
-            before: Some(self.filters.query_now().before.unwrap_or(u64::MAX).min(seen.saturating_add(1))),
-            ..self.filters.query_now()
-        };
+        let newest = until(self.filters.query_now(), seen).reverse(true).limit(self.lines);
         let mut events = Vec::new();
         let ended = if self.lines == 0 {
             Ok(0)
         } else {
-            walk(context, &reader, &newest, self.filters.past_damage(), |event| {
+            walk(context, &reader, newest, self.filters.past_damage(), |event| {
                 events.push(event);
                 Ok(())
             })
@@ -76,12 +71,9 @@ impl Tail {
         durable: u64,
     ) -> Outcome {
         let filters = self.filters.query_now();
-        let new = semj::Query {
-            after: Some(filters.after.unwrap_or(0).max(seen)),
-            before: Some(filters.before.unwrap_or(u64::MAX).min(durable.saturating_add(1))),
-            ..filters
-        };
-        let ended = walk(context, reader, &new, self.filters.past_damage(), |event| {
+        let after = filters.after.unwrap_or(0).max(seen);
+        let new = until(filters, durable).after(after);
+        let ended = walk(context, reader, new, self.filters.past_damage(), |event| {
             timeline::show(out, context.json(), &event)
         });
         out.flush()?;
@@ -91,4 +83,10 @@ impl Tail {
     fn durable(&self, context: &Context, reader: &Reader) -> Result<u64, Ended> {
         reader.durable_sequence().map_err(|e| context.failed(&e))
     }
+}
+
+/// The same question, about nothing behind `last`.
+fn until(query: semj::Query, last: u64) -> semj::Query {
+    let before = query.before.unwrap_or(u64::MAX).min(last.saturating_add(1));
+    query.before(before)
 }

@@ -22,6 +22,24 @@ pub(crate) enum Direction {
     Effects,
 }
 
+impl Direction {
+    /// The end of an edge that the walk comes from.
+    pub(crate) fn near(self, edge: &Edge) -> Uuid {
+        match self {
+            Direction::Causes => edge.effect,
+            Direction::Effects => edge.cause,
+        }
+    }
+
+    /// The end of an edge that the walk goes to.
+    pub(crate) fn far(self, edge: &Edge) -> Uuid {
+        match self {
+            Direction::Causes => edge.cause,
+            Direction::Effects => edge.effect,
+        }
+    }
+}
+
 /// One line that is still to be shown.
 struct Row<'g> {
     id: Uuid,
@@ -37,15 +55,15 @@ pub(crate) fn print(out: &mut Out, graph: &Graph, direction: Direction) -> Resul
     let by_id: HashMap<Uuid, &Recorded> = graph.events.values().map(|e| (e.id, e)).collect();
     let mut branches: HashMap<Uuid, Vec<&Edge>> = HashMap::new();
     for edge in &graph.edges {
-        branches.entry(near(edge, direction)).or_default().push(edge);
+        branches.entry(direction.near(edge)).or_default().push(edge);
     }
     let mut opened = HashSet::new();
-    let root = graph.root.id;
+    let root = graph.start.id;
     let mut rows = vec![Row { id: root, edge: None, level: 0, prefix: String::new(), is_last: true }];
     while let Some(row) = rows.pop() {
         let children = branches.get(&row.id).map_or(&[][..], Vec::as_slice);
         let first_time = opened.insert(row.id);
-        let event = if row.id == root { Some(&graph.root) } else { by_id.get(&row.id).copied() };
+        let event = if row.id == root { Some(&graph.start) } else { by_id.get(&row.id).copied() };
         let mut line = branch(&row);
         line.push_str(&describe(out, &row, event));
         if !first_time && !children.is_empty() {
@@ -56,7 +74,7 @@ pub(crate) fn print(out: &mut Out, graph: &Graph, direction: Direction) -> Resul
             let prefix = below(&row);
             // Pushed in reverse: the last pushed is the next shown.
             rows.extend(children.iter().rev().enumerate().map(|(i, edge)| Row {
-                id: far(edge, direction),
+                id: direction.far(edge),
                 edge: Some(edge),
                 level: row.level + 1,
                 prefix: prefix.clone(),
@@ -65,20 +83,6 @@ pub(crate) fn print(out: &mut Out, graph: &Graph, direction: Direction) -> Resul
         }
     }
     Ok(())
-}
-
-fn near(edge: &Edge, direction: Direction) -> Uuid {
-    match direction {
-        Direction::Causes => edge.effect,
-        Direction::Effects => edge.cause,
-    }
-}
-
-fn far(edge: &Edge, direction: Direction) -> Uuid {
-    match direction {
-        Direction::Causes => edge.cause,
-        Direction::Effects => edge.effect,
-    }
 }
 
 /// What stands before the text of a row.

@@ -4,8 +4,10 @@ use super::out::{Out, Style, count, json_line};
 use super::outcome::{Ended, Outcome, code};
 use super::{Context, escape};
 use clap::Args;
-use semj::{Damage, VerifyLevel, VerifyReport};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use semj::{Damage, Reader, TornTail, VerifyLevel, VerifyReport};
 use serde::Serialize;
+use std::path::Path;
 
 /// Check the record: every checksum, the whole chain
 ///
@@ -28,7 +30,7 @@ pub(crate) struct ReportLine {
     events: u64,
     head: HeadLine,
     damage: Vec<DamageLine>,
-    torn_tail: Option<DamageLine>,
+    torn_tail: Option<TornLine>,
     trees: String,
 }
 
@@ -51,8 +53,7 @@ struct DamageLine {
 impl From<&Damage> for DamageLine {
     fn from(d: &Damage) -> Self {
         DamageLine {
-            // The file's name is what the documentation speaks of; its folder is the journal's.
-            segment: d.segment.file_name().unwrap_or(d.segment.as_os_str()).to_string_lossy().into_owned(),
+            segment: file_name(&d.segment),
             offset: d.offset,
             length: d.length,
             first_sequence: d.first_sequence,
@@ -62,17 +63,42 @@ impl From<&Damage> for DamageLine {
     }
 }
 
+#[derive(Serialize)]
+struct TornLine {
+    segment: String,
+    offset: u64,
+    length: u64,
+    reason: String,
+}
+
+impl From<&TornTail> for TornLine {
+    fn from(t: &TornTail) -> Self {
+        TornLine {
+            segment: file_name(&t.segment),
+            offset: t.offset,
+            length: t.length,
+            reason: t.reason.clone(),
+        }
+    }
+}
+
+/// The file's name is what the documentation speaks of; its folder is the journal's.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
 impl From<&VerifyReport> for ReportLine {
     fn from(report: &VerifyReport) -> Self {
+        let record = &report.record;
         ReportLine {
-            intact: report.intact,
-            events: report.events,
+            intact: record.intact,
+            events: record.events,
             head: HeadLine {
-                sequence: report.head.sequence,
-                sha256: report.head.sha256.iter().map(|b| format!("{b:02x}")).collect(),
+                sequence: record.head_sequence,
+                sha256: record.head_chain.iter().map(|b| format!("{b:02x}")).collect(),
             },
-            damage: report.damage.iter().map(DamageLine::from).collect(),
-            torn_tail: report.torn_tail.as_ref().map(DamageLine::from),
+            damage: record.damage.iter().map(DamageLine::from).collect(),
+            torn_tail: record.torn_tail.as_ref().map(TornLine::from),
             trees: report.trees.to_string(),
         }
     }
@@ -85,7 +111,7 @@ impl Verify {
             (_, true) => VerifyLevel::Deep,
             _ => VerifyLevel::Full,
         };
-        let report = context.read()?.verify(level).map_err(|e| context.failed(&e))?;
+        let report = check(context, &context.read()?, level)?;
         let mut out = Out::new(context.json());
         if context.json() {
             out.line(&json_line(&ReportLine::from(&report)))?;
@@ -93,23 +119,39 @@ impl Verify {
             print(&mut out, &report)?;
         }
         out.flush()?;
-        if report.damage.is_empty() { Ok(()) } else { Err(Ended::quiet(code::FINDING)) }
+        if report.record.damage.is_empty() { Ok(()) } else { Err(Ended::quiet(code::FINDING)) }
     }
+}
+
+/// Checks the record, with a bar on stderr where somebody looks at it.
+pub(crate) fn check(context: &Context, reader: &Reader, level: VerifyLevel) -> Result<VerifyReport, Ended> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {eta}") {
+        bar.set_style(style);
+    }
+    let report = reader.verify(level, &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    report.map_err(|e| context.failed(&e))
 }
 
 /// The report for people.
 pub(crate) fn print(out: &mut Out, report: &VerifyReport) -> Outcome {
     let line = ReportLine::from(report);
-    for damage in &report.damage {
+    for damage in &report.record.damage {
         let text = out.paint(Style::Bad, &escape::line(&damage.to_string()));
         out.line(&text)?;
     }
-    if let Some(torn) = &report.torn_tail {
-        out.line(&format!("torn tail (nothing acknowledged is lost): {}", escape::line(&torn.to_string())))?;
+    if let Some(torn) = &line.torn_tail {
+        let place =
+            format!("{} at byte {}, {} bytes: {}", torn.segment, torn.offset, torn.length, torn.reason);
+        out.line(&format!("torn tail (nothing acknowledged is lost): {}", escape::line(&place)))?;
     }
     out.line(&format!("{} events, trees {}", count(line.events), escape::line(&line.trees)))?;
     out.line(&format!("head {} {}", line.head.sequence, line.head.sha256))?;
-    let verdict = if report.damage.is_empty() {
+    let verdict = if report.record.damage.is_empty() {
         out.paint(Style::Good, "intact")
     } else {
         out.paint(Style::Bad, "damaged")

@@ -1,12 +1,18 @@
 //! `semj why` and `semj impact`: the causes and the consequences of one event.
 
-use super::out::{Out, json_line};
-use super::outcome::Outcome;
-use super::{Context, show, tree};
+use super::out::{self, Out, json_line};
+use super::outcome::{Ended, Outcome};
+use super::tree::{self, Direction};
+use super::{Context, show};
 use clap::Args;
 use semj::event::{Cause, to_json};
-use semj::{Edge, Graph, Walk};
+use semj::{Edge, ErrorKind, Graph, WalkLimits};
 use serde::Serialize;
+use std::collections::{HashMap, HashSet};
+use uuid::Uuid;
+
+/// Most events of one answer: they are held in memory until the shape of the graph is known.
+const EVENTS_MAX: usize = 100_000;
 
 /// Where to start and how far to go.
 #[derive(Args, Debug)]
@@ -23,9 +29,48 @@ struct Start {
 }
 
 impl Start {
-    fn walk(&self) -> Walk {
-        Walk { depth: self.depth, kinds: self.follow.clone() }
+    fn limits(&self) -> WalkLimits {
+        WalkLimits { depth: self.depth.unwrap_or(u32::MAX), events_max: EVENTS_MAX }
     }
+
+    /// Walks from the event and prints what was found.
+    fn run(&self, context: &Context, direction: Direction) -> Outcome {
+        let reader = context.read()?;
+        let event = show::find(context, &reader, self.event)?;
+        let walked = match direction {
+            Direction::Causes => reader.why(event.sequence, self.limits()),
+            Direction::Effects => reader.impact(event.sequence, self.limits()),
+        };
+        let graph = walked.map_err(|e| context.failed(&e))?;
+        let mut graph = graph.ok_or_else(|| show::unknown(context, self.event))?;
+        if !self.follow.is_empty() {
+            follow_only(&mut graph, &self.follow, direction);
+        }
+        print(context, &graph, direction)?;
+        if graph.truncated && self.depth.is_none() {
+            out::complain(&format!("there is more than {EVENTS_MAX} events; --depth or --follow narrows it"));
+        }
+        match &graph.damage {
+            Some(damage) => Err(Ended::journal(&context.path(), ErrorKind::Damaged, damage)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Keeps the edges of these kinds that can be reached along such edges alone.
+fn follow_only(graph: &mut Graph, kinds: &[String], direction: Direction) {
+    graph.edges.retain(|edge| kinds.contains(&edge.kind));
+    let mut ahead: HashMap<Uuid, Vec<Uuid>> = HashMap::new();
+    for edge in &graph.edges {
+        ahead.entry(direction.near(edge)).or_default().push(direction.far(edge));
+    }
+    let mut reached = HashSet::from([graph.start.id]);
+    let mut todo = vec![graph.start.id];
+    while let Some(id) = todo.pop() {
+        todo.extend(ahead.remove(&id).into_iter().flatten().filter(|next| reached.insert(*next)));
+    }
+    graph.edges.retain(|edge| reached.contains(&direction.near(edge)));
+    graph.events.retain(|_, event| reached.contains(&event.id));
 }
 
 /// Show the causes of an event, and theirs
@@ -38,10 +83,7 @@ pub(crate) struct Why {
 
 impl Why {
     pub(crate) fn run(&self, context: &Context) -> Outcome {
-        let reader = context.read()?;
-        let event = show::find(context, &reader, self.start.event)?;
-        let graph = reader.why(event.id, &self.start.walk()).map_err(|e| context.failed(&e))?;
-        print(context, &graph, tree::Direction::Causes)
+        self.start.run(context, Direction::Causes)
     }
 }
 
@@ -55,17 +97,14 @@ pub(crate) struct Impact {
 
 impl Impact {
     pub(crate) fn run(&self, context: &Context) -> Outcome {
-        let reader = context.read()?;
-        let event = show::find(context, &reader, self.start.event)?;
-        let graph = reader.impact(event.id, &self.start.walk()).map_err(|e| context.failed(&e))?;
-        print(context, &graph, tree::Direction::Effects)
+        self.start.run(context, Direction::Effects)
     }
 }
 
-fn print(context: &Context, graph: &Graph, direction: tree::Direction) -> Outcome {
+fn print(context: &Context, graph: &Graph, direction: Direction) -> Outcome {
     let mut out = Out::new(context.json());
     if context.json() {
-        out.line(&to_json(&graph.root))?;
+        out.line(&to_json(&graph.start))?;
         for edge in &graph.edges {
             out.line(&json_line(&EdgeLine::from(edge)))?;
         }

@@ -68,7 +68,8 @@ pub fn verify(
     let mut segments = Vec::new();
     let mut total = 0;
     for (first, path) in crate::log::segment_files(backend, folder)? {
-        let file = backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
+        let file =
+            backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
         let len = file.len().map_err(|e| ReadError::io(&path, "measure the segment", e))?;
         total += len;
         segments.push((first, path, file, len));

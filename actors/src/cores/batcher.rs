@@ -55,7 +55,8 @@ impl BatcherCore {
             summary.add(u32::from(entry.type_bit), time);
         }
         summary.add_agents(&chunk.agents);
-        let mut bytes = Vec::with_capacity(PreparedBlock::header_room() + chunk.bytes.len() + chunk.entries.len() * 64);
+        let mut bytes =
+            Vec::with_capacity(PreparedBlock::header_room() + chunk.bytes.len() + chunk.entries.len() * 64);
         bytes.resize(PreparedBlock::header_room(), 0);
         unit.finish(chunk.first_sequence, &info, (self.physical, self.counter), &mut bytes);
         PreparedBlock::new(bytes, codec, summary.finish())

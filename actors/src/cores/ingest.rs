@@ -42,7 +42,11 @@ impl IngestCore {
     ///
     /// # Errors
     /// When the record cannot be read; the core has not moved.
-    pub fn step(&mut self, chunk: &Chunk, source: &impl CauseSource) -> Result<Vec<ResolvedCause>, ReadError> {
+    pub fn step(
+        &mut self,
+        chunk: &Chunk,
+        source: &impl CauseSource,
+    ) -> Result<Vec<ResolvedCause>, ReadError> {
         assert_eq!(chunk.first_sequence, self.cursor + 1, "chunks are taken in order");
         let mut resolved = Vec::with_capacity(chunk.causes.len());
         let mut causes = chunk.causes.iter();
@@ -56,7 +60,9 @@ impl IngestCore {
                         ResolvedCause { id: id.unwrap_or_default(), sequence: Some(n) }
                     }
                     // An id that no smaller sequence has is foreign, for ever.
-                    Cause::Id(id) => ResolvedCause { id, sequence: source.find(&id)?.filter(|n| *n < sequence) },
+                    Cause::Id(id) => {
+                        ResolvedCause { id, sequence: source.find(&id)?.filter(|n| *n < sequence) }
+                    }
                 });
             }
         }

@@ -152,7 +152,13 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Refused`]; nothing changed.
-    pub fn admit(&self, prepared: &Prepared, boot_ns: i64, durable: u64, same: &[bool]) -> Result<Admitted, Refused> {
+    pub fn admit(
+        &self,
+        prepared: &Prepared,
+        boot_ns: i64,
+        durable: u64,
+        same: &[bool],
+    ) -> Result<Admitted, Refused> {
         if prepared.items.iter().all(|i| i.key.is_none()) {
             return self.admit_new(prepared, boot_ns, None).map(|first| Admitted { first, duplicate: false });
         }
@@ -165,7 +171,12 @@ impl Ledger {
     }
 
     /// The first sequence, when all ids are known with this content; `None` when none is known.
-    fn known(ids: &IdIndex, prepared: &Prepared, durable: u64, same: &[bool]) -> Result<Option<u64>, Refused> {
+    fn known(
+        ids: &IdIndex,
+        prepared: &Prepared,
+        durable: u64,
+        same: &[bool],
+    ) -> Result<Option<u64>, Refused> {
         let mut first = None;
         let mut unknown = false;
         let mut seen = HashSet::new();
@@ -200,7 +211,12 @@ impl Ledger {
         }
     }
 
-    fn admit_new(&self, prepared: &Prepared, boot_ns: i64, ids: Option<&mut IdIndex>) -> Result<u64, Refused> {
+    fn admit_new(
+        &self,
+        prepared: &Prepared,
+        boot_ns: i64,
+        ids: Option<&mut IdIndex>,
+    ) -> Result<u64, Refused> {
         let count = prepared.items.len();
         let bytes = prepared.bodies.len() + count * (24 + 32);
         let mut state = self.state.lock();
@@ -227,7 +243,9 @@ impl Ledger {
             return Err(Refused::Full);
         }
         let open = &state.open;
-        if open.entries.len() + count > BATCH_EVENTS_MAX || open.bytes.len() + bytes > BATCH_BYTES_MAX + count * 56 {
+        if open.entries.len() + count > BATCH_EVENTS_MAX
+            || open.bytes.len() + bytes > BATCH_BYTES_MAX + count * 56
+        {
             Self::seal_open(state);
         }
         if state.open.entries.is_empty() {
@@ -319,7 +337,8 @@ impl Ledger {
     pub fn id_of(&self, sequence: u64) -> Option<Option<uuid::Uuid>> {
         let state = self.state.lock();
         let chunks = state.sealed.iter().map(Arc::as_ref).chain([&state.open]);
-        let chunk = chunks.into_iter().find(|c| (c.first_sequence..=c.last_sequence()).contains(&sequence))?;
+        let chunk =
+            chunks.into_iter().find(|c| (c.first_sequence..=c.last_sequence()).contains(&sequence))?;
         chunk.entries.get((sequence - chunk.first_sequence) as usize).map(|e| e.id)
     }
 

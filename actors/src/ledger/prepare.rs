@@ -53,7 +53,13 @@ impl Prepared {
         if encode_body(event, &mut self.bodies).is_err() {
             // Only a map longer than 2^32 could fail, and the limits forbid it; refuse instead of guessing.
             self.bodies.truncate(start);
-            return Err(LimitExceeded { what: "event", key: "type", actual: usize::MAX, limit: EVENT_BYTES_MAX }.into());
+            return Err(LimitExceeded {
+                what: "event",
+                key: "type",
+                actual: usize::MAX,
+                limit: EVENT_BYTES_MAX,
+            }
+            .into());
         }
         let length = self.bodies.len() - start;
         if length > EVENT_BYTES_MAX {

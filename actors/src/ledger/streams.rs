@@ -70,8 +70,10 @@ impl Streams {
         let counts = self.counts.lock();
         for (index, item) in prepared.items.iter().enumerate() {
             let Some(expected) = item.expect else { continue };
-            let earlier = prepared.items.iter().take(index).filter(|i| i.stream == item.stream).count() as u64;
-            let (name, actual) = counts.0.get(item.stream as usize).map_or((&[][..], 0), |(n, c)| (n, c + earlier));
+            let earlier =
+                prepared.items.iter().take(index).filter(|i| i.stream == item.stream).count() as u64;
+            let (name, actual) =
+                counts.0.get(item.stream as usize).map_or((&[][..], 0), |(n, c)| (n, c + earlier));
             if expected != actual {
                 let stream = String::from_utf8_lossy(name).into_owned();
                 return Err(Refused::Error(EmitError::Position { stream, expected, actual }));

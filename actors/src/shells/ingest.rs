@@ -94,7 +94,8 @@ impl IngestActor {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         if !std::mem::replace(&mut self.ticking, true) {
-            let grain = Duration::from_nanos((self.seed.pipeline.cutting().max_age_ns / 2).max(500_000) as u64);
+            let grain =
+                Duration::from_nanos((self.seed.pipeline.cutting().max_age_ns / 2).max(500_000) as u64);
             ctx.run_later(grain, |actor, ctx| {
                 actor.ticking = false;
                 actor.work(ctx);

@@ -130,7 +130,8 @@ impl PersisterActor {
         }
         // What is too much for the short way, or was sealed before, is the control lane's.
         let pending = pipeline.ledger().pending();
-        if pending.sealed > 0 || (pending.open_events > 0 && pipeline.ledger().wanted() >= pending.open_first) {
+        if pending.sealed > 0 || (pending.open_events > 0 && pipeline.ledger().wanted() >= pending.open_first)
+        {
             pipeline.bells.ingest.ring();
         }
     }

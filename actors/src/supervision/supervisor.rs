@@ -55,7 +55,8 @@ impl Supervisor {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
                 crate::metrics::restarted(obituary.role);
-                let limit = intensity.entry(obituary.role).or_insert_with(|| Intensity::new(RESTARTS_MAX, WINDOW_NS));
+                let limit =
+                    intensity.entry(obituary.role).or_insert_with(|| Intensity::new(RESTARTS_MAX, WINDOW_NS));
                 if limit.crash(now_ns()) == Verdict::Exhausted || !obituary.restarted {
                     escalate(obituary.role, &obituary.cause);
                 }

@@ -145,7 +145,10 @@ impl BlockHeader {
         while !rest.is_empty() {
             let (unit, after) = UnitRef::split(rest).ok_or("the units of the block do not add up")?;
             if unit.preamble.first_sequence != next {
-                return Err(format!("unit starts at event {}, expected {next}", unit.preamble.first_sequence));
+                return Err(format!(
+                    "unit starts at event {}, expected {next}",
+                    unit.preamble.first_sequence
+                ));
             }
             chain = link(&chain, next, unit.preamble.count as u32, &unit_digest(unit.bytes));
             next += unit.preamble.count as u64;

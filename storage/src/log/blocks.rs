@@ -81,7 +81,9 @@ impl BlockList {
                     self.push(&h);
                     continue;
                 }
-                Item::Block(h) => format!("block starts at event {}, expected {}", h.first_sequence, self.next_sequence),
+                Item::Block(h) => {
+                    format!("block starts at event {}, expected {}", h.first_sequence, self.next_sequence)
+                }
                 Item::End(mark) => {
                     self.walked_to = mark.offset + super::segment::MARK_BYTES as u64;
                     continue;

@@ -39,9 +39,22 @@ pub(crate) struct SegmentOutcome {
 }
 
 impl SegmentCheck<'_> {
-    fn spot(&self, offset: u64, length: u64, events: Option<(u64, u64)>, reason: impl Into<String>) -> Damage {
+    fn spot(
+        &self,
+        offset: u64,
+        length: u64,
+        events: Option<(u64, u64)>,
+        reason: impl Into<String>,
+    ) -> Damage {
         let (first_sequence, last_sequence) = events.unwrap_or((0, 0));
-        Damage { segment: self.path.to_owned(), offset, length, first_sequence, last_sequence, reason: reason.into() }
+        Damage {
+            segment: self.path.to_owned(),
+            offset,
+            length,
+            first_sequence,
+            last_sequence,
+            reason: reason.into(),
+        }
     }
 
     fn io(&self) -> impl Fn(std::io::Error) -> ReadError + '_ {
@@ -145,7 +158,11 @@ fn check_header(check: &SegmentCheck<'_>, out: &mut SegmentOutcome) -> Result<()
     }
 }
 
-fn check_one_block(check: &SegmentCheck<'_>, h: &BlockHeader, out: &mut SegmentOutcome) -> Result<(), ReadError> {
+fn check_one_block(
+    check: &SegmentCheck<'_>,
+    h: &BlockHeader,
+    out: &mut SegmentOutcome,
+) -> Result<(), ReadError> {
     let linked = out.chain.is_none_or(|c| c == h.chain_before);
     out.chain = Some(h.chain_after);
     let verdict = if !linked {
@@ -153,9 +170,9 @@ fn check_one_block(check: &SegmentCheck<'_>, h: &BlockHeader, out: &mut SegmentO
     } else if check.level == VerifyLevel::Quick {
         Ok(())
     } else {
-        check_block(check.file, h)
-            .map_err(check.io())?
-            .and_then(|raw| if check.level == VerifyLevel::Deep { check_events(h, &raw) } else { check_entries(&raw) })
+        check_block(check.file, h).map_err(check.io())?.and_then(|raw| {
+            if check.level == VerifyLevel::Deep { check_events(h, &raw) } else { check_entries(&raw) }
+        })
     };
     match verdict {
         Ok(()) => out.events += u64::from(h.count),

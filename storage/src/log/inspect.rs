@@ -75,7 +75,11 @@ impl Inspection {
 ///
 /// # Errors
 /// When files cannot be read, are of a newer format, or belong to different journals.
-pub fn inspect(backend: &dyn Backend, folder: &Path, lock: Option<&LockInfo>) -> Result<Inspection, ReadError> {
+pub fn inspect(
+    backend: &dyn Backend,
+    folder: &Path,
+    lock: Option<&LockInfo>,
+) -> Result<Inspection, ReadError> {
     let firsts: Vec<u64> = segment_files(backend, folder)?.into_iter().map(|(first, _)| first).collect();
     let mut found = Inspection {
         journal: lock.map(|l| l.journal),
@@ -91,7 +95,8 @@ pub fn inspect(backend: &dyn Backend, folder: &Path, lock: Option<&LockInfo>) ->
     let mut identity = None;
     for first in firsts.iter().rev() {
         let path = folder.join(file_name(*first));
-        let file = backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
+        let file =
+            backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
         if let Ok(header) = checked_header(file.as_ref(), &path)? {
             identity = Some(header.journal);
             break;
@@ -109,7 +114,8 @@ pub fn inspect(backend: &dyn Backend, folder: &Path, lock: Option<&LockInfo>) ->
     let closed_end = watermark.filter(|w| w.state == OwnerState::Closed).map(|w| (w.segment, w.end_offset));
     for first in firsts.into_iter().rev() {
         let path = folder.join(file_name(first));
-        let file = backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
+        let file =
+            backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
         let len = file.len().map_err(|e| ReadError::io(&path, "measure the segment", e))?;
         let walk = Walk { file: file.as_ref(), len, journal };
         let header = checked_header(file.as_ref(), &path)?;
@@ -119,7 +125,8 @@ pub fn inspect(backend: &dyn Backend, folder: &Path, lock: Option<&LockInfo>) ->
             let reason = format!("this segment belongs to journal {}, the others to {journal}", h.journal);
             return Err(ReadError::NotAJournal { path, reason });
         }
-        let blank = walk.resync(SEGMENT_HEADER_BYTES as u64).map_err(|e| ReadError::io(&path, "read", e))?.is_none();
+        let blank =
+            walk.resync(SEGMENT_HEADER_BYTES as u64).map_err(|e| ReadError::io(&path, "read", e))?.is_none();
         if blank && found.proven < first {
             // Created, but its first block never became whole: the journal ends in the segment before.
             let torn = match &header {
@@ -216,7 +223,10 @@ fn inspect_tail(
                 headers.push(*h);
                 continue;
             }
-            Item::Block(h) => format!("block starts at event {}, expected {next} and its place in the chain", h.first_sequence),
+            Item::Block(h) => format!(
+                "block starts at event {}, expected {next} and its place in the chain",
+                h.first_sequence
+            ),
             Item::End(mark) => {
                 found.proven = found.proven.max(mark.last);
                 end_mark = Some(mark);

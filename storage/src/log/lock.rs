@@ -198,7 +198,8 @@ fn decode_slot(s: &[u8], journal: &Uuid) -> Option<(u64, Watermark)> {
     let s = s.get(..SLOT_BYTES)?;
     (u32_at(s, 36) == crc_with_hole(journal, s, 36)).then(|| {
         let state = OwnerState::from_code(u32_at(s, 32));
-        let watermark = Watermark { durable: u64_at(s, 8), segment: u64_at(s, 16), end_offset: u64_at(s, 24), state };
+        let watermark =
+            Watermark { durable: u64_at(s, 8), segment: u64_at(s, 16), end_offset: u64_at(s, 24), state };
         (u64_at(s, 0), watermark)
     })
 }

@@ -76,7 +76,10 @@ impl Prealloc {
     /// Whether more space should be filled now.
     pub fn wants_fill(&self) -> bool {
         let state = self.state.lock();
-        state.file.is_some() && !state.busy && state.sync_error.is_none() && state.filled - state.used < state.step / 2
+        state.file.is_some()
+            && !state.busy
+            && state.sync_error.is_none()
+            && state.filled - state.used < state.step / 2
     }
 
     /// Fills one step, if one is wanted. A full disk is no error: the writer will meet it.

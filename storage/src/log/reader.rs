@@ -77,7 +77,9 @@ impl Segments {
     /// # Errors
     /// When the folder cannot be listed.
     pub fn refresh(&self) -> Result<(), ReadError> {
-        segment_files(self.backend.as_ref(), &self.folder)?.into_iter().for_each(|(first, _)| self.add(first));
+        segment_files(self.backend.as_ref(), &self.folder)?
+            .into_iter()
+            .for_each(|(first, _)| self.add(first));
         Ok(())
     }
 
@@ -88,7 +90,12 @@ impl Segments {
             let path = self.folder.join(file_name(first));
             list.insert(
                 at,
-                Arc::new(Segment { first, path, list: Mutex::new(BlockList::new(first)), ids: Mutex::default() }),
+                Arc::new(Segment {
+                    first,
+                    path,
+                    list: Mutex::new(BlockList::new(first)),
+                    ids: Mutex::default(),
+                }),
             );
         }
     }
@@ -132,7 +139,12 @@ impl Segments {
     }
 
     /// The blocks of a segment that overlap a range, walked as far as needed, and damage between them.
-    fn blocks_of(&self, segment: &Segment, first: u64, last: u64) -> Result<(Vec<BlockInfo>, Vec<Damage>), ReadError> {
+    fn blocks_of(
+        &self,
+        segment: &Segment,
+        first: u64,
+        last: u64,
+    ) -> Result<(Vec<BlockInfo>, Vec<Damage>), ReadError> {
         let mut list = segment.list.lock();
         if list.last_sequence() < last {
             let file = self.file(segment)?;
@@ -142,7 +154,8 @@ impl Segments {
             list.extend(&walk, &segment.path, last).map_err(io)?;
         }
         let from = list.blocks.partition_point(|b| b.summary.last_sequence < first);
-        let blocks = list.blocks.iter().skip(from).take_while(|b| b.summary.first_sequence <= last).copied().collect();
+        let blocks =
+            list.blocks.iter().skip(from).take_while(|b| b.summary.first_sequence <= last).copied().collect();
         let damage = list
             .damage
             .iter()
@@ -201,11 +214,15 @@ impl Segments {
         let read = |at: u64, len: usize| -> Result<Vec<u8>, ReadError> {
             let mut bytes = vec![0; len];
             let offset = block.offset + HEADER_BYTES as u64 + at;
-            let n = file.read_at(&mut bytes, offset).map_err(|e| ReadError::io(&segment.path, "read an event", e))?;
+            let n = file
+                .read_at(&mut bytes, offset)
+                .map_err(|e| ReadError::io(&segment.path, "read an event", e))?;
             if n < len { Err(damage("the file ends inside the block".into())) } else { Ok(bytes) }
         };
         let preamble = Preamble::parse(&read(0, PREAMBLE_BYTES)?)
-            .filter(|p| p.first_sequence == block.summary.first_sequence && p.unit_len() == block.raw_len as usize)
+            .filter(|p| {
+                p.first_sequence == block.summary.first_sequence && p.unit_len() == block.raw_len as usize
+            })
             .ok_or_else(|| damage("the unit does not match its block".into()))?;
         let index = (sequence - preamble.first_sequence) as usize;
         let rows = if index + 1 < preamble.count { 2 } else { 1 };

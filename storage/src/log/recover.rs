@@ -91,7 +91,15 @@ pub fn recover(
         Some(tail) if !tail.sealed => place.settle(tail, &found, &journal, boot_id, epoch, now_ns)?,
         _ => None,
     };
-    Ok(Recovered { journal, last_sequence: found.last_sequence, chain, epoch, damage: found.damage, tail, unclean })
+    Ok(Recovered {
+        journal,
+        last_sequence: found.last_sequence,
+        chain,
+        epoch,
+        damage: found.damage,
+        tail,
+        unclean,
+    })
 }
 
 impl Place {
@@ -107,7 +115,8 @@ impl Place {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let from = self.backend.open(path, OpenMode::Read).map_err(|e| ReadError::io(path, "open", e))?;
         let mut bytes = vec![0; length as usize];
-        let n = from.read_at(&mut bytes, offset).map_err(|e| ReadError::io(path, "read the torn bytes", e))?;
+        let n =
+            from.read_at(&mut bytes, offset).map_err(|e| ReadError::io(path, "read the torn bytes", e))?;
         bytes.truncate(n);
         let name = format!("{stem}-{offset}-{:08x}.bin", crc32fast::hash(&bytes));
         let target = self.quarantine.join(name);
@@ -167,7 +176,8 @@ impl Place {
     ) -> Result<Tail, ReadError> {
         let io = |action| move |e: io::Error| ReadError::io(&tail.path, action, e);
         let old = self.backend.open(&tail.path, OpenMode::Read).map_err(io("open"))?;
-        let (first, chain_before) = blocks.first().map_or((tail.first, [0; 32]), |h| (h.first_sequence, h.chain_before));
+        let (first, chain_before) =
+            blocks.first().map_or((tail.first, [0; 32]), |h| (h.first_sequence, h.chain_before));
         let path = self.segments.join(file_name(first));
         let temporary = path.with_extension("tmp");
         let _ = self.backend.remove_file(&temporary);

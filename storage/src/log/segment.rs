@@ -177,7 +177,8 @@ impl Mark {
             seal: get(m, 88),
             footer: u64_at(m, 120),
         };
-        (m.starts_with(&magic) && u32_at(m, 8) == crc_with_hole(journal, m, 8) && mark.offset == offset).then_some(mark)
+        (m.starts_with(&magic) && u32_at(m, 8) == crc_with_hole(journal, m, 8) && mark.offset == offset)
+            .then_some(mark)
     }
 }
 
@@ -210,13 +211,25 @@ mod tests {
         };
         let bytes = header.encode();
         assert!(SegmentHeader::decode(&bytes) == Ok(header) && semj_header_is_whole(&bytes));
-        let mark = Mark { offset: 9, first: 1, last: 2, count: 2, written_ns: 3, chain: [1; 32], seal: [2; 32], footer: 8 };
+        let mark = Mark {
+            offset: 9,
+            first: 1,
+            last: 2,
+            count: 2,
+            written_ns: 3,
+            chain: [1; 32],
+            seal: [2; 32],
+            footer: 8,
+        };
         let mark_bytes = mark.encode(SEAL_MAGIC, &journal);
         assert_eq!(Mark::decode(&mark_bytes, SEAL_MAGIC, &journal, 9), Some(mark));
         for i in 0..SEGMENT_HEADER_BYTES {
             let mut damaged = bytes;
             damaged[i] ^= 1;
-            assert!(SegmentHeader::decode(&damaged) != Ok(header) || !semj_header_is_whole(&damaged), "byte {i}");
+            assert!(
+                SegmentHeader::decode(&damaged) != Ok(header) || !semj_header_is_whole(&damaged),
+                "byte {i}"
+            );
         }
         for i in 0..MARK_BYTES {
             let mut damaged = mark_bytes;
@@ -234,6 +247,9 @@ mod tests {
     fn names_sort_like_sequences() {
         assert_eq!(file_name(1), "00000000000000000001.semj");
         assert_eq!(parse_name(&file_name(u64::MAX)), Some(u64::MAX));
-        assert_eq!((parse_name("1.semj"), parse_name("x"), parse_name("0000000000000000000a.semj")), (None, None, None));
+        assert_eq!(
+            (parse_name("1.semj"), parse_name("x"), parse_name("0000000000000000000a.semj")),
+            (None, None, None)
+        );
     }
 }

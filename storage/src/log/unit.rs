@@ -125,7 +125,11 @@ impl Preamble {
     }
 
     /// Where entry `index` lies behind the preamble's start, from its row and the next one.
-    pub(crate) fn entry_range(&self, row: &[u8], next: Option<&[u8]>) -> Option<(std::ops::Range<usize>, u32)> {
+    pub(crate) fn entry_range(
+        &self,
+        row: &[u8],
+        next: Option<&[u8]>,
+    ) -> Option<(std::ops::Range<usize>, u32)> {
         let base = PREAMBLE_BYTES + self.count * ROW_BYTES;
         let start = u32_at(row, 0) as usize;
         let end = next.map_or(self.entries_len, |n| u32_at(n, 0) as usize);
@@ -177,7 +181,12 @@ impl<'a> UnitRef<'a> {
 }
 
 /// One entry from its bytes, after its CRC is checked.
-pub(crate) fn parse_entry(bytes: &[u8], crc: u32, sequence: u64, info: UnitInfo) -> Result<EntryRef<'_>, String> {
+pub(crate) fn parse_entry(
+    bytes: &[u8],
+    crc: u32,
+    sequence: u64,
+    info: UnitInfo,
+) -> Result<EntryRef<'_>, String> {
     let found = crc32fast::hash(bytes);
     if found != crc {
         return Err(format!("checksum of event {sequence} is {found:08x}, expected {crc:08x}"));

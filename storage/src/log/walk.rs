@@ -94,7 +94,8 @@ impl Walk<'_> {
                     let head = found.get(at..).unwrap_or_default();
                     BlockHeader::decode(head, &self.journal, place).is_ok_and(|h| h.end() <= self.len)
                 } else if window == END_MAGIC {
-                    Mark::decode(found.get(at..).unwrap_or_default(), END_MAGIC, &self.journal, place).is_some()
+                    Mark::decode(found.get(at..).unwrap_or_default(), END_MAGIC, &self.journal, place)
+                        .is_some()
                 } else {
                     window == FOOTER_MAGIC && self.seal().is_ok_and(|s| s.is_some_and(|s| s.footer == place))
                 };

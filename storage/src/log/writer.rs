@@ -165,10 +165,14 @@ impl LogWriter {
             return Err(AppendError::Fenced { found: epoch, current: self.epoch });
         }
         if block.first_sequence() != self.written + 1 {
-            return Err(AppendError::OutOfOrder { found: block.first_sequence(), expected: self.written + 1 });
+            return Err(AppendError::OutOfOrder {
+                found: block.first_sequence(),
+                expected: self.written + 1,
+            });
         }
         let full = self.tail.as_ref().is_some_and(|t| {
-            t.offset > SEGMENT_HEADER_BYTES as u64 && t.offset + block.disk_bytes() > self.options.segment_bytes
+            t.offset > SEGMENT_HEADER_BYTES as u64
+                && t.offset + block.disk_bytes() > self.options.segment_bytes
         });
         if full {
             self.finish_segment()?;
