@@ -1,0 +1,42 @@
+//! `semj export`: events for other programs.
+
+use super::Context;
+use super::out::Out;
+use super::outcome::{Ended, Outcome};
+use super::query::Selection;
+use clap::{Args, ValueEnum};
+use semj::event::to_json;
+
+/// What to write.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Format {
+    /// JSON Lines: what `append` takes, in any journal
+    Jsonl,
+    /// The kernel's binary records
+    Semj,
+}
+
+/// Write events for other programs, oldest first
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  semj export --format jsonl --since 7d > week.jsonl\n  semj -j ./copy append week.jsonl"
+)]
+pub(crate) struct Export {
+    /// What to write
+    #[arg(long, value_enum, default_value = "jsonl")]
+    format: Format,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+impl Export {
+    pub(crate) fn run(&self, context: &Context) -> Outcome {
+        if self.format == Format::Semj {
+            return Err(Ended::usage("--format semj: this build cannot write kernel records yet"));
+        }
+        let mut out = Out::new(true);
+        let ended = self.selection.for_each(context, |event| out.line(&to_json(&event)));
+        out.flush()?;
+        ended.map(drop)
+    }
+}

@@ -1,0 +1,105 @@
+//! `semj query`: events by filter, as a timeline or as JSON.
+
+use super::filters::Filters;
+use super::out::{self, Out};
+use super::outcome::{Ended, Outcome, code};
+use super::{Context, timeline};
+use clap::Args;
+use semj::{Reader, Recorded};
+
+/// Filters, how many, and in which direction.
+#[derive(Args, Debug)]
+pub(crate) struct Selection {
+    #[command(flatten)]
+    filters: Filters,
+    /// At most this many
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Newest first; the limit counts from there
+    #[arg(long)]
+    reverse: bool,
+    /// End with 1 when nothing was found
+    #[arg(long)]
+    fail_empty: bool,
+}
+
+impl Selection {
+    fn query(&self) -> semj::Query {
+        let mut query = self.filters.query_now().reverse(self.reverse);
+        query.limit = self.limit;
+        query
+    }
+
+    /// Hands every selected event to `each`, in order.
+    pub(crate) fn for_each(
+        &self,
+        context: &Context,
+        each: impl FnMut(Recorded) -> Result<(), Ended>,
+    ) -> Result<u64, Ended> {
+        let found = walk(context, &context.read()?, self.query(), self.filters.past_damage(), each)?;
+        self.judge(found).map(|()| found)
+    }
+
+    fn judge(&self, found: u64) -> Outcome {
+        if self.fail_empty && found == 0 { Err(Ended::quiet(code::FINDING)) } else { Ok(()) }
+    }
+}
+
+/// Hands every event that answers `query` to `each`, and counts them.
+///
+/// Damage ends it with the place of the damage, or is told on stderr and passed over.
+pub(crate) fn walk(
+    context: &Context,
+    reader: &Reader,
+    query: semj::Query,
+    past_damage: bool,
+    mut each: impl FnMut(Recorded) -> Result<(), Ended>,
+) -> Result<u64, Ended> {
+    let mut found = 0;
+    for next in reader.run(query).map_err(|e| context.failed(&e))? {
+        match next {
+            Ok(event) => {
+                found += 1;
+                each(event)?;
+            }
+            Err(e) if past_damage && e.kind() == semj::ErrorKind::Damaged => {
+                out::complain(&format!("passed over: {e}"));
+            }
+            Err(e) => return Err(context.failed(&e)),
+        }
+    }
+    Ok(found)
+}
+
+/// Show events, oldest first
+///
+/// A filter that is repeated takes any of its values; different filters must all hold.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  semj query --agent planner --type agent.decision --since 2h\n  semj query --json --tag tool:bash | jq .payload"
+)]
+pub(crate) struct Query {
+    #[command(flatten)]
+    selection: Selection,
+    /// Only how many there are, whatever the limit
+    #[arg(long)]
+    count: bool,
+}
+
+impl Query {
+    pub(crate) fn run(&self, context: &Context) -> Outcome {
+        let mut out = Out::new(context.json());
+        if self.count {
+            let found = context.read()?.count(self.selection.query()).map_err(|e| context.failed(&e))?;
+            let text = if context.json() { format!("{{\"count\":{found}}}") } else { found.to_string() };
+            out.line(&text)?;
+            out.flush()?;
+            return self.selection.judge(found);
+        }
+        let ended =
+            self.selection.for_each(context, |event| timeline::show(&mut out, context.json(), &event));
+        // What was found before a failure is shown before the failure is told.
+        out.flush()?;
+        ended.map(drop)
+    }
+}
