@@ -142,16 +142,16 @@ impl Reader {
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn run(&self, query: &Query) -> Result<Events, Error> {
-        Ok(self.view()?.run(query.clone()))
+    pub fn run(&self, query: Query) -> Result<Events, Error> {
+        Ok(self.view()?.run(query))
     }
 
     /// How many events match, whatever the limit.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn count(&self, query: &Query) -> Result<u64, Error> {
-        self.view()?.count(query.clone())
+    pub fn count(&self, query: Query) -> Result<u64, Error> {
+        self.view()?.count(query)
     }
 
     /// One event, by sequence or id.
@@ -245,7 +245,7 @@ impl Reader {
         } else {
             "stale"
         };
-        Ok(Verification { report, trees })
+        Ok(Verification { record: report, trees })
     }
 }
 

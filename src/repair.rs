@@ -13,11 +13,11 @@ pub fn repair(path: &Path) -> Result<Vec<String>, Error> {
     let before = crate::Journal::open_read_only(path)?.verify(crate::VerifyLevel::Full)?;
     let journal = Options::default().create(false).open(path)?;
     let mut done = Vec::new();
-    if let Some(torn) = &before.report.torn_tail {
+    if let Some(torn) = &before.record.torn_tail {
         let file = torn.segment.file_name().unwrap_or_default().to_string_lossy().into_owned();
         done.push(format!("{} torn bytes at the end of {file} were set aside in quarantine/", torn.length));
     }
-    for damage in &before.report.damage {
+    for damage in &before.record.damage {
         let place = journal.set_damage_aside(damage)?;
         done.push(format!("{damage}: the bytes were copied to {}", place.display()));
     }

@@ -43,7 +43,7 @@ pub struct Status {
 #[derive(Clone, Debug)]
 pub struct Verification {
     /// What was found in the record.
-    pub report: VerifyReport,
+    pub record: VerifyReport,
     /// `ok`, `stale` or `missing`: the trees, which can always be made again.
     pub trees: &'static str,
 }

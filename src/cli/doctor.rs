@@ -6,7 +6,7 @@ use super::out::{Out, Style, count, json_line};
 use super::outcome::{Ended, Outcome, code};
 use super::verify::check;
 use clap::Args;
-use semj::{Status, VerifyLevel, VerifyReport};
+use semj::{Status, VerifyLevel, Verification};
 use serde::Serialize;
 
 /// Explain what is wrong with the journal, and repair it safely
@@ -103,7 +103,7 @@ fn examine(context: &Context) -> Result<Vec<Finding>, Ended> {
 }
 
 /// What the record itself tells.
-fn of_report(report: &VerifyReport) -> Vec<Finding> {
+fn of_report(report: &Verification) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |severity, what, advice: Option<&str>| {
         findings.push(Finding { severity, what, advice: advice.map(str::to_owned) });

@@ -128,7 +128,7 @@ impl Context {
     }
 
     /// A failure of the journal in the middle of a command.
-    pub(crate) fn failed(&self, error: &ReadError) -> Ended {
+    pub(crate) fn failed(&self, error: &semj::Error) -> Ended {
         Ended::journal(&self.path(), error.kind(), error)
     }
 

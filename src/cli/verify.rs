@@ -5,7 +5,7 @@ use super::outcome::{Ended, Outcome, code};
 use super::{Context, escape};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use semj::{Damage, Reader, TornTail, VerifyLevel, VerifyReport};
+use semj::{Damage, Reader, TornTail, VerifyLevel, Verification};
 use serde::Serialize;
 use std::path::Path;
 
@@ -87,8 +87,8 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-impl From<&VerifyReport> for ReportLine {
-    fn from(report: &VerifyReport) -> Self {
+impl From<&Verification> for ReportLine {
+    fn from(report: &Verification) -> Self {
         let record = &report.record;
         ReportLine {
             intact: record.intact,
@@ -124,12 +124,12 @@ impl Verify {
 }
 
 /// Checks the record, with a bar on stderr where somebody looks at it.
-pub(crate) fn check(context: &Context, reader: &Reader, level: VerifyLevel) -> Result<VerifyReport, Ended> {
+pub(crate) fn check(context: &Context, reader: &Reader, level: VerifyLevel) -> Result<Verification, Ended> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {eta}") {
         bar.set_style(style);
     }
-    let report = reader.verify(level, &mut |done, all| {
+    let report = reader.verify_with(level, &mut |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     });
@@ -138,7 +138,7 @@ pub(crate) fn check(context: &Context, reader: &Reader, level: VerifyLevel) -> R
 }
 
 /// The report for people.
-pub(crate) fn print(out: &mut Out, report: &VerifyReport) -> Outcome {
+pub(crate) fn print(out: &mut Out, report: &Verification) -> Outcome {
     let line = ReportLine::from(report);
     for damage in &report.record.damage {
         let text = out.paint(Style::Bad, &escape::line(&damage.to_string()));

@@ -41,8 +41,7 @@ impl Start {
             Direction::Causes => reader.why(event.sequence, self.limits()),
             Direction::Effects => reader.impact(event.sequence, self.limits()),
         };
-        let graph = walked.map_err(|e| context.failed(&e))?;
-        let mut graph = graph.ok_or_else(|| show::unknown(context, self.event))?;
+        let mut graph = walked.map_err(|e| context.failed(&e))?;
         if !self.follow.is_empty() {
             follow_only(&mut graph, &self.follow, direction);
         }
