@@ -98,7 +98,11 @@ impl<'a> Link<'a> {
 
     /// The same link, owning its bytes.
     pub fn into_owned(self) -> Link<'static> {
-        Link { kind: self.kind.map(Text::into_owned), description: self.description.map(Text::into_owned), ..self }
+        Link {
+            kind: self.kind.map(Text::into_owned),
+            description: self.description.map(Text::into_owned),
+            ..self
+        }
     }
 }
 
@@ -297,8 +301,20 @@ impl<'a> Event<'a> {
     text_field!(path, path_text, "Which file.");
     text_field!(intent, intent_text, "What it is about, in words.");
 
-    extra_field!(agent_intent, agent_intent_text, impl Into<Text<'a>>, Text<'a>, "What the agent said it meant to do.");
-    extra_field!(transaction, transaction_text, impl Into<Text<'a>>, Text<'a>, "The transaction it belongs to.");
+    extra_field!(
+        agent_intent,
+        agent_intent_text,
+        impl Into<Text<'a>>,
+        Text<'a>,
+        "What the agent said it meant to do."
+    );
+    extra_field!(
+        transaction,
+        transaction_text,
+        impl Into<Text<'a>>,
+        Text<'a>,
+        "The transaction it belongs to."
+    );
     extra_field!(chain, chain_text, impl Into<Text<'a>>, Text<'a>, "The causality chain it belongs to.");
     extra_field!(visibility, visibility_mask, u64, u64, "Which agents may see it, a bit each; absent: all.");
     extra_field!(relevance, relevance_score, u32, u32, "How relevant to agents; the kernel writes 50.");
@@ -311,7 +327,13 @@ impl<'a> Event<'a> {
     extra_field!(file_type, file_type_bits, u32, u32, "The file's type, as in `st_mode`.");
     extra_field!(cpu, cpu_number, u32, u32, "The processor it happened on.");
     extra_field!(pid, process_id, u32, u32, "The process it happened in.");
-    extra_field!(source, source_text, impl Into<Text<'a>>, Text<'a>, "Where it comes from, e.g. `import:codex`; absent: `user`.");
+    extra_field!(
+        source,
+        source_text,
+        impl Into<Text<'a>>,
+        Text<'a>,
+        "Where it comes from, e.g. `import:codex`; absent: `user`."
+    );
 
     /// How sure the intent is; more than 100 counts as 100.
     #[must_use]
@@ -486,7 +508,8 @@ impl<'a> Event<'a> {
 
     /// Whether the event refers to others.
     pub fn has_causes(&self) -> bool {
-        self.parent.is_some() || self.extra.as_deref().is_some_and(|x| x.root.is_some() || !x.links.is_empty())
+        self.parent.is_some()
+            || self.extra.as_deref().is_some_and(|x| x.root.is_some() || !x.links.is_empty())
     }
 
     /// All references in a fixed order: parent, root, then cause and effect of each link.

@@ -59,7 +59,9 @@ impl Recorded {
     }
 
     /// Cause and explicit effect of each link, in order.
-    pub fn links(&self) -> impl Iterator<Item = (&super::Link<'static>, Option<ResolvedCause>, Option<ResolvedCause>)> {
+    pub fn links(
+        &self,
+    ) -> impl Iterator<Item = (&super::Link<'static>, Option<ResolvedCause>, Option<ResolvedCause>)> {
         let skip = usize::from(self.event.parent.is_some()) + usize::from(self.event.root_cause().is_some());
         let mut rest = self.causes.iter().skip(skip).copied();
         self.event.links().iter().map(move |link| {

@@ -3,7 +3,9 @@
 use std::fmt;
 
 /// A point of wall-clock time, in nanoseconds since 1970-01-01 UTC (1677 to 2262).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
@@ -32,7 +34,10 @@ mod tests {
         for ns in [0, 1, -1, 1_770_624_631_821_000_001, i64::MAX, i64::MIN] {
             assert_eq!(Timestamp::parse(&Timestamp(ns).to_string()), Some(Timestamp(ns)));
         }
-        assert_eq!(Timestamp::parse("2026-02-09T08:10:31.821Z"), Timestamp::parse("2026-02-09T09:10:31.821+01:00"));
+        assert_eq!(
+            Timestamp::parse("2026-02-09T08:10:31.821Z"),
+            Timestamp::parse("2026-02-09T09:10:31.821+01:00")
+        );
         assert_eq!(Timestamp::parse("yesterday"), None);
         assert_eq!(Timestamp::parse("9999-01-01T00:00:00Z"), None);
     }

@@ -39,8 +39,8 @@ const GROUPS: [Group; 7] = [
         base: 0x0100,
         name: "filesystem",
         types: &[
-            "create", "delete", "read", "write", "rename", "chmod", "chown", "truncate", "mkdir", "rmdir", "symlink",
-            "hardlink",
+            "create", "delete", "read", "write", "rename", "chmod", "chown", "truncate", "mkdir", "rmdir",
+            "symlink", "hardlink",
         ],
     },
     Group {
@@ -176,7 +176,11 @@ impl EventType {
         for group in &GROUPS {
             if group.base == self.0 & !0xFF {
                 let number = self.0 & 0xFF;
-                return if number >= 1 && number <= group.types.len() as u32 { before + number - 1 } else { 63 };
+                return if number >= 1 && number <= group.types.len() as u32 {
+                    before + number - 1
+                } else {
+                    63
+                };
             }
             before += group.types.len() as u32;
         }
@@ -263,8 +267,16 @@ impl fmt::Debug for Priority {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Flags(u32);
 
-const FLAG_NAMES: [&str; 8] =
-    ["atomic", "transactional", "causal", "agent_visible", "deterministic", "compressed", "indexed", "replicated"];
+const FLAG_NAMES: [&str; 8] = [
+    "atomic",
+    "transactional",
+    "causal",
+    "agent_visible",
+    "deterministic",
+    "compressed",
+    "indexed",
+    "replicated",
+];
 
 impl Flags {
     /// The flags with these bits; every bit is legal.
@@ -290,7 +302,9 @@ impl Flags {
 
     /// Each set bit alone: its name, or its value where it has none.
     pub fn iter(self) -> impl Iterator<Item = Result<&'static str, u32>> {
-        (0..32u32).filter(move |i| self.0 & (1 << i) != 0).map(|i| FLAG_NAMES.get(i as usize).copied().ok_or(1 << i))
+        (0..32u32)
+            .filter(move |i| self.0 & (1 << i) != 0)
+            .map(|i| FLAG_NAMES.get(i as usize).copied().ok_or(1 << i))
     }
 }
 

@@ -93,6 +93,7 @@ impl Event<'_> {
         text("source bytes", "source", x.source.as_ref(), NAME_BYTES_MAX)?;
         at_most("links", "links", x.links.len(), LINKS_MAX)?;
         for link in &x.links {
+            at_most("link strength", "links", link.strength.unwrap_or(0) as usize, 100)?;
             text("link kind bytes", "links", link.kind.as_ref(), NAME_BYTES_MAX)?;
             text("link description bytes", "links", link.description.as_ref(), TEXT_BYTES_MAX)?;
         }
@@ -114,7 +115,10 @@ mod tests {
         let of = |n: usize| Event::decision("x").payload(Value::String("p".repeat(n)));
         assert_eq!(of(PAYLOAD_BYTES_MAX - 2).check_limits(), Ok(()));
         let refused = of(PAYLOAD_BYTES_MAX - 1).check_limits().unwrap_err();
-        assert_eq!((refused.key, refused.actual, refused.limit), ("payload", PAYLOAD_BYTES_MAX + 1, PAYLOAD_BYTES_MAX));
+        assert_eq!(
+            (refused.key, refused.actual, refused.limit),
+            ("payload", PAYLOAD_BYTES_MAX + 1, PAYLOAD_BYTES_MAX)
+        );
         assert_eq!(refused.to_string(), "payload bytes is 1048577, the limit is 1048576");
         assert!(Event::decision("x").name("n".repeat(128)).check_limits().is_ok());
         assert_eq!(Event::decision("x").name("n".repeat(129)).check_limits().unwrap_err().key, "name");
@@ -127,7 +131,10 @@ mod tests {
     fn nesting_counts_the_event_as_level_one() {
         let deep = |n| (0..n).fold(json!(1), |v, _| json!([v]));
         assert!(Event::decision("x").payload(deep(127)).check_limits().is_ok());
-        assert_eq!(Event::decision("x").payload(deep(128)).check_limits().unwrap_err().what, "nesting levels");
+        assert_eq!(
+            Event::decision("x").payload(deep(128)).check_limits().unwrap_err().what,
+            "nesting levels"
+        );
         assert!(Event::decision("x").payload(json!("[".repeat(500))).check_limits().is_ok());
     }
 }
