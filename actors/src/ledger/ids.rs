@@ -48,6 +48,12 @@ impl IdIndex {
         Ok(found.map(|sequence| Known { sequence, digest: None }))
     }
 
+    /// Ids of events up to `through` are found in the record as quickly: their memory is free again.
+    pub fn forget(&mut self, through: u64) {
+        self.recent.retain(|_, known| known.sequence > through);
+        self.in_record = self.in_record.max(through);
+    }
+
     /// Notes the id of an event just admitted.
     pub fn insert(&mut self, id: Uuid, sequence: u64, digest: [u8; 16]) {
         self.recent.insert(id, Known { sequence, digest: Some(digest) });
