@@ -198,6 +198,22 @@ impl Segments {
         }
     }
 
+    /// The digest of the content of an event whose caller gave its id; `None` for others, and where damage hides it.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn digest_of(&self, sequence: u64) -> Result<Option<[u8; 16]>, ReadError> {
+        let mut digest = None;
+        let read = self.read(sequence, sequence, &mut |entry| {
+            digest = entry.given_id.map(|_| entry.digest);
+            ControlFlow::Continue(())
+        });
+        match read {
+            Err(e) if !e.is_damage() => Err(e),
+            _ => Ok(digest),
+        }
+    }
+
     /// The event whose caller gave it this id, among those up to `last`.
     ///
     /// # Errors
