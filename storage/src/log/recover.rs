@@ -87,6 +87,9 @@ pub fn recover(
     if !found.stillborn.is_empty() {
         place.sync_segments()?;
     }
+    if found.tail.is_none() {
+        place.sync_ancestors()?;
+    }
     let tail = match &found.tail {
         Some(tail) if !tail.sealed => place.settle(tail, &found, &journal, boot_id, epoch, now_ns)?,
         _ => None,
@@ -97,6 +100,22 @@ pub fn recover(
 impl Place {
     fn sync_segments(&self) -> Result<(), ReadError> {
         self.backend.sync_dir(&self.segments).map_err(|e| ReadError::io(&self.segments, "sync the folder", e))
+    }
+
+    /// Makes the names that lead to a new journal's segments durable. Whoever made the folders may have been killed
+    /// before it did, and without them everything below would be lost.
+    fn sync_ancestors(&self) -> Result<(), ReadError> {
+        for folder in self.segments.ancestors().skip(1) {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            match self.backend.sync_dir(folder) {
+                // A folder that may not be listed was not made by us.
+                Err(e) if e.kind() != io::ErrorKind::PermissionDenied => {
+                    return Err(ReadError::io(folder, "sync the folder", e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Copies a stretch of a file into quarantine, durably. The name tells the place, so doing it twice changes nothing.

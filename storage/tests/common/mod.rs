@@ -1,6 +1,6 @@
 //! A journal without actors: opened, written, synced and closed as the engine does it, beside a model of what it holds.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
 use semj_storage::backend::{Backend, MemoryBackend, OpenMode};
