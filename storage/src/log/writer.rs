@@ -195,6 +195,14 @@ impl LogWriter {
     /// # Errors
     /// The operating system's. Never call it again after one.
     pub fn sync(&mut self) -> io::Result<u64> {
+        self.sync_tail()?;
+        self.durable = self.written;
+        self.publish()?;
+        Ok(self.durable)
+    }
+
+    /// Syncs the segment being written, if it has to be.
+    fn sync_tail(&mut self) -> io::Result<()> {
         if let Some(tail) = &self.tail
             && self.dirty
         {
@@ -205,9 +213,7 @@ impl LogWriter {
             }
             self.dirty = false;
         }
-        self.durable = self.written;
-        self.publish()?;
-        Ok(self.durable)
+        Ok(())
     }
 
     /// Tells readers what the owner is doing.
@@ -233,13 +239,8 @@ impl LogWriter {
 
     /// Leaves the full segment: it is durable as a whole before the next one exists.
     fn finish_segment(&mut self) -> Result<(), AppendError> {
-        if let Some(tail) = &self.tail {
-            self.prealloc.stop();
-            if self.dirty {
-                tail.file.sync_data().map_err(AppendError::Disk)?;
-                self.dirty = false;
-            }
-        }
+        self.prealloc.stop();
+        self.sync_tail().map_err(AppendError::Disk)?;
         self.tail = None;
         Ok(())
     }
@@ -274,6 +275,7 @@ impl LogWriter {
     /// The operating system's; what was durable stays so.
     pub fn close(&mut self, now_ns: i64) -> io::Result<()> {
         self.prealloc.stop();
+        self.sync_tail()?;
         if let Some(tail) = &mut self.tail {
             if tail.count > 0 {
                 let mark = Mark {
