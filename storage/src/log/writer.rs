@@ -98,7 +98,7 @@ impl LogWriter {
     ) -> io::Result<Self> {
         let state = if recovered.damage.is_empty() { OwnerState::Open } else { OwnerState::Degraded };
         let prealloc = Arc::new(Prealloc::new());
-        if let Some(tail) = &recovered.tail {
+        if let Some(tail) = recovered.tail.as_ref().filter(|_| options.preallocate) {
             prealloc.start(tail.file.clone(), tail.offset);
         }
         let mut writer = LogWriter {
