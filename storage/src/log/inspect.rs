@@ -59,6 +59,8 @@ pub struct Inspection {
     pub damage: Vec<Damage>,
     /// What is cut from the end.
     pub torn: Option<TornTail>,
+    /// All that recovery takes away; `torn` is the first of it.
+    pub(crate) cuts: Vec<TornTail>,
     /// Segment files that never got their first block.
     pub(crate) stillborn: Vec<u64>,
     pub(crate) tail: Option<TailSegment>,
@@ -76,6 +78,16 @@ impl Inspection {
 /// # Errors
 /// When files cannot be read, are of a newer format, or belong to different journals.
 pub fn inspect(backend: &dyn Backend, folder: &Path, lock: Option<&LockInfo>) -> Result<Inspection, ReadError> {
+    let mut found = inspect_from_the_end(backend, folder, lock)?;
+    found.torn = found.cuts.first().cloned();
+    Ok(found)
+}
+
+fn inspect_from_the_end(
+    backend: &dyn Backend,
+    folder: &Path,
+    lock: Option<&LockInfo>,
+) -> Result<Inspection, ReadError> {
     let firsts: Vec<u64> = segment_files(backend, folder)?.into_iter().map(|(first, _)| first).collect();
     let mut found = Inspection {
         journal: lock.map(|l| l.journal),
@@ -85,6 +97,7 @@ pub fn inspect(backend: &dyn Backend, folder: &Path, lock: Option<&LockInfo>) ->
         epoch: 0,
         damage: Vec::new(),
         torn: None,
+        cuts: Vec::new(),
         stillborn: Vec::new(),
         tail: None,
     };
@@ -126,7 +139,7 @@ pub fn inspect(backend: &dyn Backend, folder: &Path, lock: Option<&LockInfo>) ->
                 Ok(_) => torn_at(&walk, &path, SEGMENT_HEADER_BYTES as u64, "no whole block".into())?,
                 Err(reason) => torn_at(&walk, &path, 0, reason.clone())?,
             };
-            found.torn = found.torn.or(torn);
+            found.cuts.extend(torn);
             if let Ok(h) = header {
                 found.epoch = found.epoch.max(h.epoch);
             }
@@ -304,7 +317,7 @@ fn inspect_tail(
                 reason: format!("the end of a cleanly closed journal: {reason}"),
             });
         }
-        found.torn = torn_at(walk, &path, at, reason)?;
+        found.cuts.extend(torn_at(walk, &path, at, reason)?);
     }
     found.last_sequence = next - 1;
     found.chain = chain.or(headers.last().map(|h| h.chain_after)).unwrap_or(found.chain);
@@ -315,7 +328,7 @@ fn inspect_tail(
         path,
         blocks: headers,
         end,
-        clean: found.torn.is_none() && (sealed || closed),
+        clean: found.cuts.is_empty() && (sealed || closed),
         sealed,
     });
     Ok(())

@@ -77,7 +77,7 @@ pub fn recover(
     let unclean = !found.is_clean();
     let chain = if found.journal.is_none() { super::chain::genesis(&journal) } else { found.chain };
     let epoch = found.epoch + 1;
-    if let Some(torn) = &found.torn {
+    for torn in &found.cuts {
         place.set_aside(&torn.segment, torn.offset, torn.length)?;
     }
     for first in &found.stillborn {
@@ -132,6 +132,9 @@ impl Place {
         let target = self.quarantine.join(name);
         let io = |action| move |e: io::Error| ReadError::io(&self.quarantine, action, e);
         self.backend.create_dir_all(&self.quarantine).map_err(io("create the quarantine folder"))?;
+        if let Some(above) = self.quarantine.parent() {
+            self.backend.sync_dir(above).map_err(io("sync the folder above"))?;
+        }
         let to = self.backend.open(&target, OpenMode::CreateOrOpen).map_err(io("create a file"))?;
         to.write_at(&bytes, 0).map_err(io("write"))?;
         to.sync_data().map_err(io("sync"))?;
