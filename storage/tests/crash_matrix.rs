@@ -296,7 +296,8 @@ fn what_a_failed_sync_forgot_is_written_again() {
                 0 => {
                     arm();
                     (0..8).try_for_each(|_| {
-                        append(&mut log, &run, 3, 300, Codec::None);
+                        let contents = run.lock().unwrap().new_contents(3, 300);
+                        log.append(&contents, Codec::None).map_err(std::io::Error::other)?;
                         log.writer.sync().map(|durable| run.lock().unwrap().acknowledged = durable)
                     })
                 }

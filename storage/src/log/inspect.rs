@@ -61,6 +61,8 @@ pub struct Inspection {
     pub torn: Option<TornTail>,
     /// All that recovery takes away; `torn` is the first of it.
     pub(crate) cuts: Vec<TornTail>,
+    /// Where a recovery that was cut should have cut the segment before the last.
+    pub(crate) leftover: Option<(PathBuf, u64)>,
     /// Segment files that never got their first block.
     pub(crate) stillborn: Vec<u64>,
     pub(crate) tail: Option<TailSegment>,
@@ -98,6 +100,7 @@ fn inspect_from_the_end(
         damage: Vec::new(),
         torn: None,
         cuts: Vec::new(),
+        leftover: None,
         stillborn: Vec::new(),
         tail: None,
     };
@@ -120,7 +123,7 @@ fn inspect_from_the_end(
     found.chain = genesis(&journal);
     found.proven = watermark.map_or(0, |w| w.durable);
     let closed_end = watermark.filter(|w| w.state == OwnerState::Closed).map(|w| (w.segment, w.end_offset));
-    for first in firsts.into_iter().rev() {
+    for (at, first) in firsts.iter().copied().enumerate().rev() {
         let path = folder.join(file_name(first));
         let file = backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
         let len = file.len().map_err(|e| ReadError::io(&path, "measure the segment", e))?;
@@ -146,7 +149,12 @@ fn inspect_from_the_end(
             found.stillborn.push(first);
             continue;
         }
+        let chain_before = header.as_ref().ok().map(|h| h.chain_before);
         inspect_tail(&mut found, &walk, first, path, header, closed_end)?;
+        let before = firsts.get(..at).and_then(|f| f.last());
+        if let (Some(before), Some(chain), Some(false)) = (before, chain_before, found.tail.as_ref().map(|t| t.clean)) {
+            inspect_leftover(&mut found, backend, &folder.join(file_name(*before)), (*before, first), chain)?;
+        }
         return Ok(found);
     }
     // A watermark without any segment: all that was durable is gone.
@@ -184,6 +192,38 @@ fn torn_at(walk: &Walk<'_>, path: &Path, offset: u64, reason: String) -> Result<
     bytes.truncate(n);
     let length = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last as u64 + 1);
     Ok((length > 0).then(|| TornTail { segment: path.to_owned(), offset, length, reason }))
+}
+
+/// Finds what stands in a segment behind its last event, `range.1 - 1`: a recovery put the next segment in place and was
+/// cut before it could cut this one. A damaged segment is left as it is.
+fn inspect_leftover(
+    found: &mut Inspection,
+    backend: &dyn Backend,
+    path: &Path,
+    range: (u64, u64),
+    chain_after: ChainValue,
+) -> Result<(), ReadError> {
+    let file = backend.open(path, OpenMode::Read).map_err(|e| ReadError::io(path, "open the segment", e))?;
+    let io = |e| ReadError::io(path, "read the segment", e);
+    let len = file.len().map_err(io)?;
+    let Some(journal) = found.journal else { return Ok(()) };
+    let Ok(header) = checked_header(file.as_ref(), path)? else { return Ok(()) };
+    let walk = Walk { file: file.as_ref(), len, journal };
+    let (mut offset, mut next, mut chain) = (SEGMENT_HEADER_BYTES as u64, range.0, header.chain_before);
+    loop {
+        match walk.item(offset).map_err(io)? {
+            Item::Block(h) if next < range.1 && h.first_sequence == next && h.chain_before == chain => {
+                (offset, next, chain) = (h.end(), h.last_sequence() + 1, h.chain_after);
+            }
+            Item::End(mark) if mark.last + 1 == next && mark.chain == chain => offset += MARK_BYTES as u64,
+            Item::CleanEnd | Item::Footer => return Ok(()),
+            _ if next == range.1 && chain == chain_after => break,
+            _ => return Ok(()),
+        }
+    }
+    found.cuts.extend(torn_at(&walk, path, offset, "left by a recovery that was cut".into())?);
+    found.leftover = Some((path.to_owned(), offset));
+    Ok(())
 }
 
 fn inspect_tail(

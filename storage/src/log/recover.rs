@@ -87,6 +87,11 @@ pub fn recover(
     if !found.stillborn.is_empty() {
         place.sync_segments()?;
     }
+    if let Some((path, end)) = &found.leftover {
+        // The name of the segment that replaces what is cut may not be durable yet.
+        place.sync_segments()?;
+        place.cut(path, *end)?;
+    }
     if found.tail.is_none() {
         place.sync_ancestors()?;
     }
@@ -142,6 +147,14 @@ impl Place {
         Ok(target)
     }
 
+    /// Ends a segment at `end`, durably.
+    fn cut(&self, path: &Path, end: u64) -> Result<(), ReadError> {
+        let io = |action| move |e: io::Error| ReadError::io(path, action, e);
+        let file = self.backend.open(path, OpenMode::Write).map_err(io("open for writing"))?;
+        file.set_len(end).map_err(io("cut"))?;
+        file.sync_data().map_err(io("sync"))
+    }
+
     /// Brings the last segment into a state that is durable as a whole.
     fn settle(
         &self,
@@ -153,8 +166,8 @@ impl Place {
         now_ns: i64,
     ) -> Result<Option<Tail>, ReadError> {
         let io = |action| move |e: io::Error| ReadError::io(&tail.path, action, e);
-        let file = self.backend.open(&tail.path, OpenMode::Write).map_err(io("open for writing"))?;
         if tail.clean {
+            let file = self.backend.open(&tail.path, OpenMode::Write).map_err(io("open for writing"))?;
             let count = tail.blocks.iter().map(|h| u64::from(h.count)).sum();
             return Ok(Some(Tail { first: tail.first, file, offset: tail.end, count }));
         }
@@ -164,15 +177,13 @@ impl Place {
         }
         let at = tail.blocks.partition_point(|h| h.last_sequence() <= found.proven);
         let Some(unproven) = tail.blocks.get(at..).filter(|b| !b.is_empty()) else {
-            file.set_len(tail.end).map_err(io("cut the torn tail"))?;
-            file.sync_data().map_err(io("sync"))?;
+            self.cut(&tail.path, tail.end)?;
             return Ok(None);
         };
         let rewritten = self.rewrite(tail, unproven, journal, boot_id, epoch, now_ns)?;
         if rewritten.first != tail.first {
             let cut = unproven.first().map_or(tail.end, |h| h.offset);
-            file.set_len(cut).map_err(io("cut the rewritten blocks"))?;
-            file.sync_data().map_err(io("sync"))?;
+            self.cut(&tail.path, cut)?;
         }
         Ok(Some(rewritten))
     }
