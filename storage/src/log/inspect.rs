@@ -38,6 +38,8 @@ pub(crate) struct TailSegment {
     pub(crate) end: u64,
     /// Closed cleanly (or sealed): nothing to repair.
     pub(crate) clean: bool,
+    /// LOCK says that the clean close was finished.
+    pub(crate) confirmed: bool,
     /// Sealed: nothing may be appended.
     pub(crate) sealed: bool,
 }
@@ -362,6 +364,7 @@ fn inspect_tail(
     found.last_sequence = next - 1;
     found.chain = chain.or(headers.last().map(|h| h.chain_after)).unwrap_or(found.chain);
     let sealed = seal.is_some() && found.damage.is_empty();
+    let confirmed = closed_end == Some((first, end));
     let closed = end_mark.is_some_and(|m| m.last + 1 == next && Some(m.chain) == chain);
     found.tail = Some(TailSegment {
         first,
@@ -369,6 +372,7 @@ fn inspect_tail(
         blocks: headers,
         end,
         clean: found.cuts.is_empty() && (sealed || closed),
+        confirmed,
         sealed,
     });
     Ok(())

@@ -10,7 +10,7 @@ use super::bytes::put;
 use super::chain::ChainValue;
 use super::inspect::{Inspection, TailSegment};
 use super::lock::LockInfo;
-use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, file_name};
+use super::segment::{MARK_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, file_name};
 use crate::backend::{Backend, File, OpenMode};
 use crate::error::{Damage, ReadError};
 use std::io;
@@ -168,6 +168,14 @@ impl Place {
         let io = |action| move |e: io::Error| ReadError::io(&tail.path, action, e);
         if tail.clean {
             let file = self.backend.open(&tail.path, OpenMode::Write).map_err(io("open for writing"))?;
+            if !tail.confirmed {
+                // Its sync may have failed, and then the mark is in the page cache only, called clean there.
+                let mut mark = [0; MARK_BYTES];
+                let at = tail.end - MARK_BYTES as u64;
+                file.read_at(&mut mark, at).map_err(io("read the end mark"))?;
+                file.write_at(&mark, at).map_err(io("write the end mark"))?;
+                self.cut(&tail.path, tail.end)?;
+            }
             let count = tail.blocks.iter().map(|h| u64::from(h.count)).sum();
             return Ok(Some(Tail { first: tail.first, file, offset: tail.end, count }));
         }
