@@ -82,6 +82,8 @@ pub struct LogWriter {
     state: OwnerState,
     /// Content may reach the disk that no sync has covered yet.
     dirty: bool,
+    /// A sync failed. Linux tells that once, so a second one would succeed and prove nothing.
+    failed: bool,
 }
 
 impl LogWriter {
@@ -116,6 +118,7 @@ impl LogWriter {
             prealloc,
             state,
             dirty: false,
+            failed: false,
         };
         writer.publish()?;
         Ok(writer)
@@ -164,6 +167,9 @@ impl LogWriter {
         if epoch != self.epoch {
             return Err(AppendError::Fenced { found: epoch, current: self.epoch });
         }
+        if self.failed {
+            return Err(AppendError::Disk(io::Error::other("an earlier sync failed; open the journal again")));
+        }
         if block.first_sequence() != self.written + 1 {
             return Err(AppendError::OutOfOrder { found: block.first_sequence(), expected: self.written + 1 });
         }
@@ -203,6 +209,10 @@ impl LogWriter {
 
     /// Syncs the segment being written, if it has to be.
     fn sync_tail(&mut self) -> io::Result<()> {
+        if self.failed {
+            return Err(io::Error::other("an earlier sync failed; what it should have written may be lost"));
+        }
+        self.failed = true;
         if let Some(tail) = &self.tail
             && self.dirty
         {
@@ -213,6 +223,7 @@ impl LogWriter {
             }
             self.dirty = false;
         }
+        self.failed = false;
         Ok(())
     }
 
@@ -260,8 +271,10 @@ impl LogWriter {
         // A file of this name can only be one that could not be finished for want of space: nothing in it is committed.
         let file = self.backend.open(&path, OpenMode::CreateOrOpen)?;
         file.write_at(&header.encode(), 0)?;
+        self.failed = true;
         file.sync_data().map_err(AppendError::Disk)?;
         self.backend.sync_dir(&self.folder).map_err(AppendError::Disk)?;
+        self.failed = false;
         if self.options.preallocate {
             self.prealloc.start(file.clone(), SEGMENT_HEADER_BYTES as u64);
         }
@@ -292,9 +305,9 @@ impl LogWriter {
                 tail.offset += MARK_BYTES as u64;
             }
             tail.file.set_len(tail.offset)?;
-            tail.file.sync_data()?;
+            self.dirty = true;
         }
-        self.dirty = false;
+        self.sync_tail()?;
         self.durable = self.written;
         self.set_state(OwnerState::Closed)
     }
