@@ -347,19 +347,20 @@ fn inspect_tail(
         }
     }
     let end = invalid.as_ref().map_or(offset, |(at, _)| *at);
-    if let Some((at, reason)) = invalid {
-        // LOCK says that the journal was closed with an end mark right here.
-        if closed_end.is_some_and(|(segment, e)| segment == first && e > at) {
-            found.damage.push(Damage {
-                segment: path.clone(),
-                offset: at,
-                length: walk.len - at,
-                first_sequence: 0,
-                last_sequence: 0,
-                reason: format!("the end of a cleanly closed journal: {reason}"),
-            });
-        }
-        found.cuts.extend(torn_at(walk, &path, at, reason)?);
+    let reason = invalid.map(|(_, reason)| reason);
+    // LOCK says that the journal was closed with an end mark behind this place; nothing takes one away.
+    if closed_end.is_some_and(|(segment, e)| segment == first && e > end) && found.damage.iter().all(|d| d.first_sequence == 0) {
+        found.damage.push(Damage {
+            segment: path.clone(),
+            offset: end,
+            length: walk.len.saturating_sub(end),
+            first_sequence: 0,
+            last_sequence: 0,
+            reason: format!("the end of a cleanly closed journal: {}", reason.as_deref().unwrap_or("no end mark")),
+        });
+    }
+    if let Some(reason) = reason {
+        found.cuts.extend(torn_at(walk, &path, end, reason)?);
     }
     found.last_sequence = next - 1;
     found.chain = chain.or(headers.last().map(|h| h.chain_after)).unwrap_or(found.chain);
