@@ -106,19 +106,15 @@ fn inspect_from_the_end(
         stillborn: Vec::new(),
         tail: None,
     };
-    let mut identity = None;
-    for first in firsts.iter().rev() {
-        let path = folder.join(file_name(*first));
-        let file = backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
-        if let Ok(header) = checked_header(file.as_ref(), &path)? {
-            identity = Some(header.journal);
-            break;
-        }
-    }
+    let identity = identity(backend, folder, &firsts, lock)?;
     // The segments are the record; a LOCK of another journal was copied here and proves nothing.
     let watermark = lock.filter(|l| identity.is_none_or(|id| id == l.journal)).and_then(|l| l.watermark);
     found.journal = identity.or(found.journal);
     let Some(journal) = found.journal else {
+        for first in &firsts {
+            let path = folder.join(file_name(*first));
+            refuse_content(backend, &path)?;
+        }
         found.stillborn = firsts;
         return Ok(found);
     };
@@ -135,6 +131,12 @@ fn inspect_from_the_end(
             && h.journal != journal
         {
             let reason = format!("this segment belongs to journal {}, the others to {journal}", h.journal);
+            return Err(ReadError::NotAJournal { path, reason });
+        }
+        if let Ok(h) = &header
+            && h.first_sequence != first
+        {
+            let reason = format!("this segment starts at event {}, its name says {first}", h.first_sequence);
             return Err(ReadError::NotAJournal { path, reason });
         }
         let blank = walk.resync(SEGMENT_HEADER_BYTES as u64).map_err(|e| ReadError::io(&path, "read", e))?.is_none();
@@ -173,6 +175,46 @@ fn inspect_from_the_end(
         found.last_sequence = proven;
     }
     Ok(found)
+}
+
+/// The identity that the segments tell; `None` where no header is whole. Most opens look at one header: all are looked
+/// at only where LOCK does not say the same.
+fn identity(
+    backend: &dyn Backend,
+    folder: &Path,
+    firsts: &[u64],
+    lock: Option<&LockInfo>,
+) -> Result<Option<Uuid>, ReadError> {
+    let mut identity = None;
+    for first in firsts.iter().rev() {
+        let path = folder.join(file_name(*first));
+        let file = backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
+        let Ok(header) = checked_header(file.as_ref(), &path)? else { continue };
+        let expected = *identity.get_or_insert(header.journal);
+        if header.journal != expected {
+            let reason = format!("this segment belongs to journal {}, a later one to {expected}", header.journal);
+            return Err(ReadError::NotAJournal { path, reason });
+        }
+        if lock.is_some_and(|l| l.journal == expected) {
+            break;
+        }
+    }
+    Ok(identity)
+}
+
+/// Refuses a segment that holds something while nothing tells which journal it belongs to. A header is durable before
+/// anything is written behind it, so this is damage, and not to be taken for a file that was never begun.
+fn refuse_content(backend: &dyn Backend, path: &Path) -> Result<(), ReadError> {
+    let file = backend.open(path, OpenMode::Read).map_err(|e| ReadError::io(path, "open the segment", e))?;
+    let len = file.len().map_err(|e| ReadError::io(path, "measure the segment", e))?;
+    let walk = Walk { file: file.as_ref(), len, journal: Uuid::nil() };
+    match torn_at(&walk, path, SEGMENT_HEADER_BYTES as u64, String::new())? {
+        None => Ok(()),
+        Some(_) => {
+            let reason = "the headers of all segments and LOCK are damaged: nothing tells which journal this is";
+            Err(ReadError::NotAJournal { path: path.to_owned(), reason: reason.into() })
+        }
+    }
 }
 
 fn checked_header(file: &dyn File, path: &Path) -> Result<Result<SegmentHeader, String>, ReadError> {
