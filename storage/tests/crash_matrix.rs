@@ -114,7 +114,10 @@ impl Expected<'_> {
         for (name, cut) in &cuts {
             let context = format!("{:?}, recovery cut at {name}", self.context);
             let (last, _) = Expected { context: &context, ..*self }.check(cut);
-            assert!(proven_last.is_none_or(|p| p == last), "{context}: {last} events, {proven_last:?} without the cut");
+            assert!(
+                proven_last.is_none_or(|p| p == last),
+                "{context}: {last} events, {proven_last:?} without the cut"
+            );
         }
         cuts.len() as u64
     }
@@ -283,7 +286,8 @@ fn what_a_failed_sync_forgot_is_written_again() {
         for (ending, before, nth) in
             (0..4).flat_map(|e| (0..4).flat_map(move |b| (1..5).map(move |n| (e, b, n))))
         {
-            let context = format!("seed {seed}, {rule:?}, ending {ending}, {before} batches, sync {nth} fails");
+            let context =
+                format!("seed {seed}, {rule:?}, ending {ending}, {before} batches, sync {nth} fails");
             let run = Mutex::new(Run { random: seed, next_tag: seed, ..Run::default() });
             let disk = MemoryBackend::new(rule);
             let mut log = open(&disk, &run);
@@ -332,7 +336,8 @@ fn what_a_failed_sync_forgot_is_written_again() {
                             break;
                         }
                     }
-                    let ended = if before % 2 == 0 { log.writer.close(1) } else { log.writer.sync().map(drop) };
+                    let ended =
+                        if before % 2 == 0 { log.writer.close(1) } else { log.writer.sync().map(drop) };
                     result.and(ended).map(|()| run.lock().unwrap().acknowledged = log.writer.durable())
                 }
             };

@@ -5,8 +5,10 @@
 
 mod common;
 
-use common::{Content, OpenFailure, Random, Setup, TestLog, lock_info, seed, segments_folder, shared, verified};
-use semj_storage::backend::{Backend, DirectoryRule, MemoryBackend};
+use common::{
+    Content, OpenFailure, Random, Setup, TestLog, lock_info, seed, segments_folder, shared, verified,
+};
+use semj_storage::backend::{Backend, CrashMode, DirectoryRule, Fault, FaultClass, MemoryBackend};
 use semj_storage::error::ReadError;
 use semj_storage::log::{Codec, LogView, Segments, segment_files};
 use semj_storage::query::EventSource;
@@ -42,13 +44,17 @@ fn subject(end: End, batches: &[(u64, usize, Codec)], setup: Setup) -> Subject {
         let mut log = TestLog::open(&shared(&subject.disk), setup).unwrap();
         for (count, filler, codec) in half {
             let first = subject.model.len() as u64 + 1;
-            let contents: Vec<_> = (first..first + count).map(|tag| Content { tag, filler: *filler }).collect();
+            let contents: Vec<_> =
+                (first..first + count).map(|tag| Content { tag, filler: *filler }).collect();
             log.append(&contents, *codec).unwrap();
             subject.blocks.push((first, first + count - 1));
             subject.model.extend(contents);
             log.writer.sync().unwrap();
         }
-        if end == End::Closed || half.len() < batches.len().div_ceil(2) || subject.blocks.len() < batches.len() {
+        if end == End::Closed
+            || half.len() < batches.len().div_ceil(2)
+            || subject.blocks.len() < batches.len()
+        {
             log.writer.close(1).unwrap();
         }
     }
@@ -89,7 +95,8 @@ impl Subject {
 
     /// Verification names the segment, and a place at or before the first changed byte.
     fn check_verified(&self, harm: &Harm<'_>) -> bool {
-        let report = verified(&harm.image, VerifyLevel::Full).unwrap_or_else(|e| panic!("{}: {e}", harm.name));
+        let report =
+            verified(&harm.image, VerifyLevel::Full).unwrap_or_else(|e| panic!("{}: {e}", harm.name));
         let Some(segment) = harm.segment else {
             assert!(report.intact && report.torn_tail.is_none(), "{}: {report:?}", harm.name);
             return true;
@@ -149,7 +156,8 @@ impl Subject {
     /// The damaged image opens, never behind an event that is proven, and goes on without touching what is damaged.
     fn check_recovered(&self, harm: &Harm<'_>, proven: bool, lost: &[u64]) {
         let before: Vec<_> = self.segments.iter().map(|(_, p)| (p, harm.image.contents(p))).collect();
-        let mut log = TestLog::open(&shared(&harm.image), SETUP).unwrap_or_else(|e| panic!("{}: {e:?}", harm.name));
+        let mut log =
+            TestLog::open(&shared(&harm.image), SETUP).unwrap_or_else(|e| panic!("{}: {e:?}", harm.name));
         if proven {
             assert_eq!(log.opened_at, self.last(), "{}: the journal was shortened", harm.name);
         }
@@ -172,7 +180,10 @@ impl Subject {
         for (path, bytes) in before {
             let after = harm.image.contents(path);
             match (&bytes, &after) {
-                (Some(b), Some(a)) => assert!(a.starts_with(b), "{}: {} was changed", harm.name, path.display()),
+                // Damage that opening does not see, in the body of a block, does not hinder going on behind it.
+                (Some(b), Some(a)) if log.damage.is_empty() => {
+                    assert!(a.starts_with(b), "{}: {} was changed", harm.name, path.display())
+                }
                 _ => assert_eq!(bytes, after, "{}", harm.name),
             }
         }
@@ -186,7 +197,8 @@ impl Subject {
 
     /// The block that holds a byte loses its events, and no other does.
     fn check_neighbours(&self, harm: &Harm<'_>, lost: &[u64]) {
-        let blocks: Vec<_> = self.blocks.iter().filter(|(f, l)| lost.iter().any(|s| (f..=l).contains(&s))).collect();
+        let blocks: Vec<_> =
+            self.blocks.iter().filter(|(f, l)| lost.iter().any(|s| (f..=l).contains(&s))).collect();
         assert!(blocks.len() <= 1, "{}: events of {} blocks are lost: {lost:?}", harm.name, blocks.len());
     }
 }
@@ -231,7 +243,8 @@ fn every_flipped_byte_is_found_without_lock() {
             // Known: only the end mark of the last segment has nothing behind it that proves it.
             let mark = path == &subject.segments.last().unwrap().1 && offset >= length - 128;
             assert!(named || mark, "{}: taken for a torn tail", harm.name);
-            let opened = TestLog::open(&shared(&image), SETUP).unwrap_or_else(|e| panic!("{}: {e:?}", harm.name));
+            let opened =
+                TestLog::open(&shared(&image), SETUP).unwrap_or_else(|e| panic!("{}: {e:?}", harm.name));
             assert_eq!(opened.opened_at, subject.last(), "{}", harm.name);
             flips += 1;
         }
@@ -399,7 +412,12 @@ fn a_missing_segment_is_damage() {
             let last = subject.segments.get(at + 1).map_or(subject.last(), |(f, _)| f - 1);
             let image = subject.disk.kill_image();
             image.remove_file(path).unwrap();
-            let harm = Harm { image, segment: None, offset: 0, name: format!("{end:?}, {} deleted", path.display()) };
+            let harm = Harm {
+                image,
+                segment: None,
+                offset: 0,
+                name: format!("{end:?}, {} deleted", path.display()),
+            };
             let report = verified(&harm.image, VerifyLevel::Full).unwrap();
             assert!(
                 report.damage.iter().any(|d| d.first_sequence == *first && d.last_sequence == last),
@@ -438,7 +456,8 @@ fn stranger() -> Subject {
     // All checksums are seeded with the identity, so only a journal that was written with it will do.
     let disk = MemoryBackend::new(DirectoryRule::Strict);
     disk.create_dir_all(&segments_folder()).unwrap();
-    let lock = disk.open(&Path::new(common::ROOT).join("LOCK"), semj_storage::backend::OpenMode::CreateNew).unwrap();
+    let lock =
+        disk.open(&Path::new(common::ROOT).join("LOCK"), semj_storage::backend::OpenMode::CreateNew).unwrap();
     semj_storage::log::LockFile::new(lock).write_head(&Uuid::from_u128(0xBAD), 1, 1).unwrap();
     let mut log = TestLog::open(&shared(&disk), SETUP).unwrap();
     for (first, last) in &found.blocks {
@@ -458,9 +477,10 @@ fn a_segment_of_another_journal_is_refused() {
         for at in 0..own.segments.len() {
             let path = &own.segments[at].1;
             for (_, from) in &other.segments {
-                let harm = own.harm(path, 0, format!("{} from {}", path.display(), from.display()), |bytes| {
-                    bytes.clone_from(&other.disk.contents(from).unwrap());
-                });
+                let harm =
+                    own.harm(path, 0, format!("{} from {}", path.display(), from.display()), |bytes| {
+                        bytes.clone_from(&other.disk.contents(from).unwrap());
+                    });
                 if !with_lock {
                     harm.image.remove_file(&lock).unwrap();
                 }
@@ -529,4 +549,82 @@ fn a_newer_format_is_told_apart_from_damage() {
         other => panic!("{other:?}"),
     }
     assert_eq!(harm.image.contents(path), before);
+}
+
+/// The last owner was killed after a failed sync, and a segment is damaged besides: what the next owner claims is durable,
+/// and the damaged bytes are still somewhere.
+#[test]
+fn damage_and_an_unclean_end_together() {
+    let setup = Setup { segment_bytes: 1 << 20, ..SETUP };
+    // Where the damage is: the header, the first block's header, its body; and how much is proven in that segment.
+    for (offset, batches, torn) in
+        [20, 100, 270, 500].into_iter().flat_map(|o| (0..3).flat_map(move |b| [(o, b, false), (o, b, true)]))
+    {
+        let context = format!("byte {offset}, {batches} synced batches, torn {torn}");
+        let disk = MemoryBackend::new(DirectoryRule::Strict);
+        let mut model = Vec::new();
+        let mut log = TestLog::open(&shared(&disk), setup).unwrap();
+        let mut append = |log: &mut TestLog, tag| {
+            let content = Content { tag, filler: 300 };
+            log.append(&[content], Codec::None).map(|()| model.push(content))
+        };
+        append(&mut log, 1).unwrap();
+        log.writer.sync().unwrap();
+        drop(log);
+        // An unclean end, so that the next block starts a segment.
+        let mut log = TestLog::open(&shared(&disk), setup).unwrap();
+        for tag in 0..batches {
+            append(&mut log, 10 + tag).unwrap();
+            log.writer.sync().unwrap();
+        }
+        if batches == 0 && torn {
+            disk.fail(Fault::on(FaultClass::Write).nth(2).short().path("segments/"));
+            append(&mut log, 20).unwrap_err();
+        } else {
+            append(&mut log, 20).unwrap();
+        }
+        let path = segments_folder().join(format!("{:020}.semj", 2));
+        disk.damage(&path, |bytes| bytes[offset] ^= 4).unwrap();
+        if !torn {
+            append(&mut log, 21).unwrap();
+        }
+        disk.fail(Fault::on(FaultClass::Sync).forget().path("segments/"));
+        log.writer.sync().unwrap_err();
+        drop(log);
+        let next = disk.kill_image();
+        let bytes = next.contents(&path).unwrap();
+        let mut log = TestLog::open(&shared(&next), setup).unwrap_or_else(|e| panic!("{context}: {e:?}"));
+        let claimed = log.opened_at;
+        assert!(claimed > batches, "{context}: {claimed}");
+        let content = Content { tag: 1 << 35, filler: 3 };
+        log.append(&[content], Codec::None).unwrap();
+        log.writer.sync().unwrap();
+        drop(log);
+        let after = next.crash_image(CrashMode::Drop, 0);
+        // The damaged bytes are where they were, or in quarantine. (The 80 bytes for the kernel's tools tell nothing.)
+        let spot = &bytes[offset - 10..offset + 10];
+        let kept =
+            after.files().iter().filter_map(|f| after.contents(f)).any(|k| k.windows(20).any(|w| w == spot));
+        assert!(kept || offset < 80, "{context}: the damaged bytes are gone");
+        let log = TestLog::open(&shared(&after), setup).unwrap();
+        assert_eq!(log.opened_at, claimed + 1, "{context}");
+        let mut delivered = Vec::new();
+        let mut from = 1;
+        while from <= claimed + 1 {
+            let read = log.view().read(from, claimed + 1, &mut |entry| {
+                delivered.push(entry.sequence);
+                let sequence = entry.sequence as usize - 1;
+                let right = if entry.sequence > claimed { content } else { model[sequence] };
+                assert!(right.is(entry), "{context}: event {}", entry.sequence);
+                ControlFlow::Continue(())
+            });
+            from = match read {
+                Ok(()) => break,
+                Err(ReadError::Damaged(d)) => d.last_sequence + 1,
+                Err(e) => panic!("{context}: {e}"),
+            };
+        }
+        let lost = (1..=claimed + 1).filter(|s| !delivered.contains(s)).count();
+        assert!(lost <= 1, "{context}: only {delivered:?} of {} are there", claimed + 1);
+    }
 }

@@ -391,7 +391,8 @@ fn inspect_tail(
     let end = invalid.as_ref().map_or(offset, |(at, _)| *at);
     let reason = invalid.map(|(_, reason)| reason);
     // LOCK says that the journal was closed with an end mark behind this place; nothing takes one away.
-    if closed_end.is_some_and(|(segment, e)| segment == first && e > end) && found.damage.iter().all(|d| d.first_sequence == 0) {
+    let unmarked = closed_end.is_some_and(|(segment, e)| segment == first && e > end);
+    if unmarked && found.damage.iter().all(|d| d.first_sequence == 0) {
         found.damage.push(Damage {
             segment: path.clone(),
             offset: end,

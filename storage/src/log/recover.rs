@@ -166,7 +166,9 @@ impl Place {
         now_ns: i64,
     ) -> Result<Option<Tail>, ReadError> {
         let io = |action| move |e: io::Error| ReadError::io(&tail.path, action, e);
-        if tail.clean {
+        // A damaged segment is evidence: it is never cut, and the journal goes on in a new one.
+        let damaged = found.damage.iter().any(|d| d.segment == tail.path);
+        if tail.clean && !damaged {
             let file = self.backend.open(&tail.path, OpenMode::Write).map_err(io("open for writing"))?;
             if !tail.confirmed {
                 // Its sync may have failed, and then the mark is in the page cache only, called clean there.
@@ -179,17 +181,25 @@ impl Place {
             let count = tail.blocks.iter().map(|h| u64::from(h.count)).sum();
             return Ok(Some(Tail { first: tail.first, file, offset: tail.end, count }));
         }
-        if found.damage.iter().any(|d| d.segment == tail.path) {
-            // A damaged segment is evidence: it is never rewritten, and the journal goes on in a new one.
+        let at = tail.blocks.partition_point(|h| h.last_sequence() <= found.proven);
+        let unproven = tail.blocks.get(at..).unwrap_or_default();
+        let next = unproven.first().map_or(found.last_sequence + 1, |h| h.first_sequence);
+        if damaged && next == tail.first {
+            // The new one takes its name.
+            let file = self.backend.open(&tail.path, OpenMode::Read).map_err(io("open"))?;
+            self.set_aside(&tail.path, 0, file.len().map_err(io("measure"))?)?;
+        }
+        if unproven.is_empty() {
+            if !damaged {
+                self.cut(&tail.path, tail.end)?;
+            } else if next == tail.first {
+                self.backend.remove_file(&tail.path).map_err(io("remove the damaged segment"))?;
+                self.sync_segments()?;
+            }
             return Ok(None);
         }
-        let at = tail.blocks.partition_point(|h| h.last_sequence() <= found.proven);
-        let Some(unproven) = tail.blocks.get(at..).filter(|b| !b.is_empty()) else {
-            self.cut(&tail.path, tail.end)?;
-            return Ok(None);
-        };
         let rewritten = self.rewrite(tail, unproven, journal, boot_id, epoch, now_ns)?;
-        if rewritten.first != tail.first {
+        if rewritten.first != tail.first && !damaged {
             let cut = unproven.first().map_or(tail.end, |h| h.offset);
             self.cut(&tail.path, cut)?;
         }

@@ -1,14 +1,19 @@
 //! A journal without actors: opened, written, synced and closed as the engine does it, beside a model of what it holds.
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
 
 use semj_storage::backend::{Backend, MemoryBackend, OpenMode};
 use semj_storage::error::{Damage, ReadError};
 use semj_storage::event::{Event, Timestamp, encode_body};
 use semj_storage::log::entry::{EntryRef, FLAG_KEYED, UnitInfo, put_envelope};
 use semj_storage::log::{
-    AppendError, Codec, LockFile, LockInfo, LogView, LogWriter, Place, PreparedBlock, Prealloc, Segments,
+    AppendError, Codec, LockFile, LockInfo, LogView, LogWriter, Place, Prealloc, PreparedBlock, Segments,
     SummaryBuilder, UnitBuilder, WriterOptions, recover,
 };
 use semj_storage::query::EventSource;
@@ -169,11 +174,15 @@ impl TestLog {
         backend.create_dir_all(&folder)?;
         let lock = LockFile::new(file);
         let info = lock.read()?;
-        let place = Place { backend: backend.clone(), segments: folder.clone(), quarantine: root.join("quarantine") };
+        let place =
+            Place { backend: backend.clone(), segments: folder.clone(), quarantine: root.join("quarantine") };
         let recovered = recover(&place, info.as_ref(), Uuid::from_u128(0x1D), BOOT, 1)?;
         lock.write_head(&recovered.journal, 1, 1)?;
-        let options =
-            WriterOptions { segment_bytes: setup.segment_bytes, preallocate: setup.preallocate, boot_id: BOOT };
+        let options = WriterOptions {
+            segment_bytes: setup.segment_bytes,
+            preallocate: setup.preallocate,
+            boot_id: BOOT,
+        };
         let writer = LogWriter::new(backend.clone(), folder.clone(), lock.clone(), &recovered, options)?;
         let segments = Arc::new(Segments::open(backend.clone(), folder, recovered.journal)?);
         Ok(TestLog {
