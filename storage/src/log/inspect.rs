@@ -81,7 +81,11 @@ impl Inspection {
 ///
 /// # Errors
 /// When files cannot be read, are of a newer format, or belong to different journals.
-pub fn inspect(backend: &dyn Backend, folder: &Path, lock: Option<&LockInfo>) -> Result<Inspection, ReadError> {
+pub fn inspect(
+    backend: &dyn Backend,
+    folder: &Path,
+    lock: Option<&LockInfo>,
+) -> Result<Inspection, ReadError> {
     let mut found = inspect_from_the_end(backend, folder, lock)?;
     found.torn = found.cuts.first().cloned();
     Ok(found)
@@ -140,7 +144,8 @@ fn inspect_from_the_end(
             let reason = format!("this segment starts at event {}, its name says {first}", h.first_sequence);
             return Err(ReadError::NotAJournal { path, reason });
         }
-        let blank = walk.resync(SEGMENT_HEADER_BYTES as u64).map_err(|e| ReadError::io(&path, "read", e))?.is_none();
+        let blank =
+            walk.resync(SEGMENT_HEADER_BYTES as u64).map_err(|e| ReadError::io(&path, "read", e))?.is_none();
         if blank && found.proven < first {
             // Created, but its first block never became whole: the journal ends in the segment before.
             let torn = match &header {
@@ -157,7 +162,9 @@ fn inspect_from_the_end(
         let chain_before = header.as_ref().ok().map(|h| h.chain_before);
         inspect_tail(&mut found, &walk, first, path, header, closed_end)?;
         let before = firsts.get(..at).and_then(|f| f.last());
-        if let (Some(before), Some(chain), Some(false)) = (before, chain_before, found.tail.as_ref().map(|t| t.clean)) {
+        if let (Some(before), Some(chain), Some(false)) =
+            (before, chain_before, found.tail.as_ref().map(|t| t.clean))
+        {
             inspect_leftover(&mut found, backend, &folder.join(file_name(*before)), (*before, first), chain)?;
         }
         return Ok(found);
@@ -189,11 +196,13 @@ fn identity(
     let mut identity = None;
     for first in firsts.iter().rev() {
         let path = folder.join(file_name(*first));
-        let file = backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
+        let file =
+            backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
         let Ok(header) = checked_header(file.as_ref(), &path)? else { continue };
         let expected = *identity.get_or_insert(header.journal);
         if header.journal != expected {
-            let reason = format!("this segment belongs to journal {}, a later one to {expected}", header.journal);
+            let reason =
+                format!("this segment belongs to journal {}, a later one to {expected}", header.journal);
             return Err(ReadError::NotAJournal { path, reason });
         }
         if lock.is_some_and(|l| l.journal == expected) {
@@ -212,7 +221,8 @@ fn refuse_content(backend: &dyn Backend, path: &Path) -> Result<(), ReadError> {
     match torn_at(&walk, path, SEGMENT_HEADER_BYTES as u64, String::new())? {
         None => Ok(()),
         Some(_) => {
-            let reason = "the headers of all segments and LOCK are damaged: nothing tells which journal this is";
+            let reason =
+                "the headers of all segments and LOCK are damaged: nothing tells which journal this is";
             Err(ReadError::NotAJournal { path: path.to_owned(), reason: reason.into() })
         }
     }
@@ -403,7 +413,10 @@ fn inspect_tail(
             length: walk.len.saturating_sub(end),
             first_sequence: 0,
             last_sequence: 0,
-            reason: format!("the end of a cleanly closed journal: {}", reason.as_deref().unwrap_or("no end mark")),
+            reason: format!(
+                "the end of a cleanly closed journal: {}",
+                reason.as_deref().unwrap_or("no end mark")
+            ),
         });
     }
     if let Some(reason) = reason {

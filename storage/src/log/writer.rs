@@ -171,7 +171,9 @@ impl LogWriter {
             return Err(AppendError::Fenced { found: epoch, current: self.epoch });
         }
         if self.failed {
-            return Err(AppendError::Disk(io::Error::other("an earlier sync failed; open the journal again")));
+            return Err(AppendError::Disk(io::Error::other(
+                "an earlier sync failed; open the journal again",
+            )));
         }
         if block.first_sequence() != self.written + 1 {
             return Err(AppendError::OutOfOrder {
