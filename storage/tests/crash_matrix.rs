@@ -197,7 +197,7 @@ fn workload(rule: DirectoryRule, seed: u64) {
     let mut disk = MemoryBackend::new(rule);
     let codecs = [Codec::None, Codec::Lz4, Codec::Zstd(1)];
     for round in 0..5u64 {
-        watch(&disk, &run, 1, 40);
+        watch(&disk, &run, 1, 150);
         step(&run, &format!("{rule:?}, round {round}"));
         let mut log = open(&disk, &run);
         for batch in 0..6 {
