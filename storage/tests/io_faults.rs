@@ -255,3 +255,16 @@ fn space_ahead_may_not_be_had() {
         assert!(report.intact && report.events == 12, "{report:?}");
     }
 }
+
+#[test]
+fn no_space_is_filled_ahead_when_that_is_off() {
+    let setup = Setup { preallocate: false, ..SETUP };
+    let disk = MemoryBackend::default();
+    for tag in 0..3 {
+        let mut log = TestLog::open(&shared(&disk), setup).unwrap();
+        assert!(!log.prealloc().wants_fill(), "opening {tag}");
+        log.append(&[Content { tag, filler: 3 }], Codec::None).unwrap();
+        assert!(!log.prealloc().wants_fill(), "opening {tag}");
+        log.writer.close(1).unwrap();
+    }
+}
