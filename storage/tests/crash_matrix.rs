@@ -288,7 +288,7 @@ fn recovery_may_be_cut_anywhere() {
         let copy = image.kill_image();
         assert_eq!(expected.check(&copy).0, last, "{context}: whole blocks are kept");
         let set_aside = copy.files().iter().filter(|f| f.to_string_lossy().contains("quarantine")).count();
-        assert_eq!(set_aside as u64, torn + u64::from(begun), "{context}: each torn piece is kept");
+        assert_eq!(set_aside, torn + usize::from(begun), "{context}: each torn piece is kept");
         for round in 0..2 {
             cuts += expected.check_recovery(&image.kill_image(), Some(last), &mut Random(seed + round));
         }
