@@ -76,9 +76,13 @@ impl Expected<'_> {
         let report = verified(&again, VerifyLevel::Full).unwrap();
         assert!(report.intact, "{context:?}: {:?}", report.damage);
         assert_eq!((report.events, report.head_sequence), (last + 2, last + 2), "{context:?}");
-        let log = TestLog::open(&shared(&again), SETUP).unwrap();
+        let mut log = TestLog::open(&shared(&again), SETUP).unwrap();
         assert_eq!((log.opened_at, log.damage.len()), (last + 2, 0), "{context:?}");
         log.assert_holds(&model, context);
+        // Closed, nothing in it may still look as if it would be repaired.
+        log.writer.close(1).unwrap();
+        let report = verified(&again, VerifyLevel::Full).unwrap();
+        assert!(report.intact && report.torn_tail.is_none(), "{context:?}: {report:?}");
         (last, before.torn_tail.is_some())
     }
 
@@ -104,6 +108,7 @@ impl Expected<'_> {
                 let mut random = Random(seed ^ operation.index);
                 let mode = CrashMode::EVERY[random.below(7) as usize];
                 let mut cuts = cuts.lock().unwrap();
+                cuts.push((format!("{operation:?} kill"), disk.kill_image()));
                 for mode in [mode, CrashMode::Drop, CrashMode::Subset] {
                     let seed = random.next();
                     cuts.push((format!("{operation:?} {mode:?} {seed}"), disk.crash_image(mode, seed)));
