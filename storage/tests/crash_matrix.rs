@@ -6,7 +6,9 @@
 mod common;
 
 use common::{Content, Random, Setup, TestLog, seed, shared, verified};
-use semj_storage::backend::{CrashMode, DirectoryRule, Fault, FaultClass, MemoryBackend, OperationKind};
+use semj_storage::backend::{
+    Backend, CrashMode, DirectoryRule, Fault, FaultClass, MemoryBackend, OpenMode, OperationKind,
+};
 use semj_storage::log::Codec;
 use semj_storage::verify::VerifyLevel;
 use std::path::Path;
@@ -74,9 +76,13 @@ impl Expected<'_> {
         let report = verified(&again, VerifyLevel::Full).unwrap();
         assert!(report.intact, "{context:?}: {:?}", report.damage);
         assert_eq!((report.events, report.head_sequence), (last + 2, last + 2), "{context:?}");
-        let log = TestLog::open(&shared(&again), SETUP).unwrap();
+        let mut log = TestLog::open(&shared(&again), SETUP).unwrap();
         assert_eq!((log.opened_at, log.damage.len()), (last + 2, 0), "{context:?}");
         log.assert_holds(&model, context);
+        // Closed, nothing in it may still look as if it would be repaired.
+        log.writer.close(1).unwrap();
+        let report = verified(&again, VerifyLevel::Full).unwrap();
+        assert!(report.intact && report.torn_tail.is_none(), "{context:?}: {report:?}");
         (last, before.torn_tail.is_some())
     }
 
@@ -102,6 +108,7 @@ impl Expected<'_> {
                 let mut random = Random(seed ^ operation.index);
                 let mode = CrashMode::EVERY[random.below(7) as usize];
                 let mut cuts = cuts.lock().unwrap();
+                cuts.push((format!("{operation:?} kill"), disk.kill_image()));
                 for mode in [mode, CrashMode::Drop, CrashMode::Subset] {
                     let seed = random.next();
                     cuts.push((format!("{operation:?} {mode:?} {seed}"), disk.crash_image(mode, seed)));
@@ -197,7 +204,7 @@ fn workload(rule: DirectoryRule, seed: u64) {
     let mut disk = MemoryBackend::new(rule);
     let codecs = [Codec::None, Codec::Lz4, Codec::Zstd(1)];
     for round in 0..5u64 {
-        watch(&disk, &run, 1, 40);
+        watch(&disk, &run, 1, 300);
         step(&run, &format!("{rule:?}, round {round}"));
         let mut log = open(&disk, &run);
         for batch in 0..6 {
@@ -244,6 +251,54 @@ fn every_operation_may_be_the_last() {
 #[test]
 fn every_operation_may_be_the_last_on_a_journaling_file_system() {
     workload(DirectoryRule::Journal, seed(2));
+}
+
+/// Recovery with everything to do - proven, whole and torn blocks, a segment that was only begun - is cut everywhere.
+#[test]
+fn recovery_may_be_cut_anywhere() {
+    let seed = seed(6);
+    let mut cuts = 0;
+    for (proven, whole, torn, begun) in
+        (0..2).flat_map(|p| (0..3).flat_map(move |w| (0..2).flat_map(move |t| [(p, w, t, false), (p, w, t, true)])))
+    {
+        let context = format!("seed {seed}, {proven} proven, {whole} whole, {torn} torn, next begun: {begun}");
+        let run = Mutex::new(Run { next_tag: seed, ..Run::default() });
+        let disk = MemoryBackend::default();
+        let mut log = open(&disk, &run);
+        for _ in 0..proven {
+            append(&mut log, &run, 2, 200, Codec::None);
+            sync(&mut log, &run);
+        }
+        for _ in 0..whole + torn {
+            append(&mut log, &run, 2, 200, Codec::None);
+        }
+        drop(log);
+        let folder = common::segments_folder();
+        let segments = semj_storage::log::segment_files(&disk, &folder).unwrap();
+        if let (1, Some((_, path))) = (torn, segments.first()) {
+            disk.damage(path, |bytes| bytes.truncate(bytes.len() - 40)).unwrap();
+            run.lock().unwrap().model.truncate(2 * (proven + whole));
+        }
+        if begun {
+            let path = folder.join(format!("{:020}.semj", 50));
+            let file = disk.open(&path, OpenMode::CreateNew).unwrap();
+            file.write_at(b"the first bytes of a header", 0).unwrap();
+            file.sync_data().unwrap();
+            disk.sync_dir(&folder).unwrap();
+        }
+        let run = run.into_inner().unwrap();
+        let image = disk.crash_image(CrashMode::All, 0);
+        let expected = Expected { model: &run.model, acknowledged: run.acknowledged, context: &context };
+        let last = run.model.len() as u64;
+        let copy = image.kill_image();
+        assert_eq!(expected.check(&copy).0, last, "{context}: whole blocks are kept");
+        let set_aside = copy.files().iter().filter(|f| f.to_string_lossy().contains("quarantine")).count();
+        assert_eq!(set_aside, torn + usize::from(begun), "{context}: each torn piece is kept");
+        for round in 0..2 {
+            cuts += expected.check_recovery(&image.kill_image(), Some(last), &mut Random(seed + round));
+        }
+    }
+    println!("{cuts} cuts");
 }
 
 /// As above with space filled ahead; images of megabytes, so fewer.

@@ -343,8 +343,11 @@ fn inspect_tail(
         let mut from = offset + 1;
         let mut behind = None;
         while let Some(at) = walk.resync(from).map_err(io)? {
+            from = at + 1;
             match walk.item(at).map_err(io)? {
                 Item::Block(h) => {
+                    // What looks like a block inside its body is none.
+                    from = h.end();
                     found.proven = found.proven.max(h.durable_through);
                     if h.first_sequence >= next && behind.is_none() {
                         behind = Some(h);
@@ -353,7 +356,6 @@ fn inspect_tail(
                 Item::End(mark) => found.proven = found.proven.max(mark.last),
                 _ => {}
             }
-            from = at + 1;
         }
         if next > found.proven {
             invalid = Some((offset, reason));

@@ -31,6 +31,7 @@ pub(crate) struct Walk<'a> {
 }
 
 const CHUNK: usize = 256 << 10;
+const CHUNK_MIN: usize = 4 << 10;
 
 impl Walk<'_> {
     /// The item at `offset`.
@@ -80,11 +81,14 @@ impl Walk<'_> {
 
     /// The first whole block or end mark at or after `offset`: how a walk goes on behind a damaged spot.
     pub(crate) fn resync(&self, mut offset: u64) -> io::Result<Option<u64>> {
-        let mut buffer = vec![0; CHUNK + HEADER_BYTES];
+        // The next block is near as a rule, and this is called for each of them behind a damaged spot.
+        let mut chunk = CHUNK_MIN;
+        let mut buffer = Vec::new();
         while offset < self.len {
+            buffer.resize(chunk + HEADER_BYTES, 0);
             let n = self.file.read_at(&mut buffer, offset)?;
             let found = buffer.get(..n).unwrap_or_default();
-            for (at, window) in found.windows(8).enumerate().take(CHUNK) {
+            for (at, window) in found.windows(8).enumerate().take(chunk) {
                 // Every magic starts with the same four bytes.
                 if !window.starts_with(b"SEMJ") {
                     continue;
@@ -103,7 +107,8 @@ impl Walk<'_> {
                     return Ok(Some(place));
                 }
             }
-            offset += CHUNK as u64;
+            offset += chunk as u64;
+            chunk = CHUNK.min(chunk * 2);
         }
         Ok(None)
     }

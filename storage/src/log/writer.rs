@@ -123,6 +123,8 @@ impl LogWriter {
             dirty: false,
             failed: false,
         };
+        // Both slots, so that none of the later ones needs room that a full disk would not give.
+        writer.publish()?;
         writer.publish()?;
         Ok(writer)
     }

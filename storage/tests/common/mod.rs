@@ -215,17 +215,22 @@ impl TestLog {
 
     /// Reads all that is durable and compares; panics at the first difference.
     pub fn assert_holds(&self, model: &[Content], context: &dyn std::fmt::Debug) {
+        self.try_holds(model, context).unwrap_or_else(|e| panic!("{context:?}: {e}"));
+    }
+
+    /// As `assert_holds`, where reading may fail.
+    pub fn try_holds(&self, model: &[Content], context: &dyn std::fmt::Debug) -> Result<(), ReadError> {
         let last = self.writer.durable();
         assert!(last as usize <= model.len(), "{context:?}: {last} events, {} were written", model.len());
         let mut next = 1;
-        let read = self.view().read(1, last, &mut |entry| {
+        self.view().read(1, last, &mut |entry| {
             assert_eq!(entry.sequence, next, "{context:?}");
             assert!(model[next as usize - 1].is(entry), "{context:?}: event {next} is another");
             next += 1;
             ControlFlow::Continue(())
-        });
-        read.unwrap_or_else(|e| panic!("{context:?}: {e}"));
+        })?;
         assert_eq!(next, last + 1, "{context:?}");
+        Ok(())
     }
 }
 
