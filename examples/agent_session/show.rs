@@ -9,9 +9,6 @@ const BOLD: &str = "1";
 const RED: &str = "31";
 const GREEN: &str = "32";
 
-/// Longest text of a row, in characters.
-const TEXT_MAX: usize = 96;
-
 /// The terminal, or what stands in its place.
 pub(crate) struct Screen {
     colours: bool,
@@ -46,8 +43,8 @@ impl Screen {
                 self.paint(FAINT, &after),
                 self.paint(FAINT, &sequence),
                 self.agent(event, 8),
-                self.verb(event),
-                about(event)
+                self.verb(event, 9),
+                about(event, 96)
             );
         }
     }
@@ -66,10 +63,10 @@ impl Screen {
                 (_, false) => "├ ",
             };
             let kind = edge.map_or(String::new(), |e| self.paint(FAINT, &format!("{}: ", e.kind)));
-            let what = event.map_or_else(|| id.to_string(), |e| self.in_tree(e));
             let causes: Vec<&Edge> = graph.edges.iter().filter(|e| e.effect == id).collect();
             let known = !opened.insert(id) && !causes.is_empty();
-            let note = if known { self.paint(FAINT, " (see above)") } else { String::new() };
+            let what = event.map_or_else(|| id.to_string(), |e| self.in_tree(e, known));
+            let note = if known { self.paint(FAINT, "(see above)") } else { String::new() };
             println!("  {prefix}{corner}{kind}{what}{note}");
             if known {
                 continue;
@@ -89,9 +86,10 @@ impl Screen {
         }
     }
 
-    fn in_tree(&self, event: &Recorded) -> String {
+    fn in_tree(&self, event: &Recorded, known: bool) -> String {
         let sequence = self.paint(FAINT, &format!("#{}", event.sequence));
-        format!("{sequence} {} {} {}", self.agent(event, 0), self.verb(event).trim_end(), about(event))
+        let text = if known { String::new() } else { about(event, 72) };
+        format!("{sequence} {} {} {text}", self.agent(event, 0), self.verb(event, 0))
     }
 
     fn agent(&self, event: &Recorded, width: usize) -> String {
@@ -105,7 +103,7 @@ impl Screen {
         self.paint(colour, &format!("{name:<width$}"))
     }
 
-    fn verb(&self, event: &Recorded) -> String {
+    fn verb(&self, event: &Recorded, width: usize) -> String {
         let kind = event.event.event_type().to_string();
         let (verb, colour) = match kind.as_str() {
             "agent.query" => ("is asked", BOLD),
@@ -118,17 +116,18 @@ impl Screen {
             "observability.error_reported" => ("reports", RED),
             other => (other, "0"),
         };
-        self.paint(colour, &format!("{verb:<9}"))
+        self.paint(colour, &format!("{verb:<width$}"))
     }
 }
 
-fn about(event: &Recorded) -> String {
+/// Path and intent, at most `width` characters.
+fn about(event: &Recorded, width: usize) -> String {
     let path = event.event.path_text().map(|p| p.to_string_lossy().into_owned());
     let intent = event.event.intent_text().map(|i| i.to_string_lossy().into_owned());
     let text = [path, intent].into_iter().flatten().collect::<Vec<_>>().join(": ");
-    if text.chars().count() <= TEXT_MAX {
+    if text.chars().count() <= width {
         return text;
     }
-    let cut: String = text.chars().take(TEXT_MAX - 1).collect();
+    let cut: String = text.chars().take(width - 1).collect();
     format!("{cut}…")
 }
