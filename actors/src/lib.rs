@@ -17,6 +17,7 @@ pub mod sealer;
 mod shed;
 pub mod shells;
 pub mod supervision;
+mod sync;
 mod ticket;
 mod trees;
 pub mod watermark;

@@ -16,14 +16,13 @@ pub use prepare::Prepared;
 pub use streams::Streams;
 
 use crate::error::{EmitError, PoisonCause};
-use parking_lot::Mutex;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use semj_storage::error::ReadError;
 use semj_storage::event::Cause;
 use semj_storage::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, LEDGER_BYTES_MAX, LEDGER_EVENTS_MAX};
 use semj_storage::log::entry::{FLAG_ENGINE, FLAG_KEYED, put_envelope};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Why nothing is admitted at the moment, or any more.
 #[derive(Clone, Debug)]

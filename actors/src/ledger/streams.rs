@@ -2,7 +2,7 @@
 
 use super::prepare::Prepared;
 use super::{EmitError, Refused};
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use semj_storage::error::ReadError;
 use semj_storage::log::Segments;
 use std::collections::HashMap;
