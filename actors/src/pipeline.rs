@@ -281,7 +281,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the record cannot be read to resolve a cause.
-    pub fn take_short_way(&self) -> Result<Option<Box<PreparedBlock>>, ReadError> {
+    pub fn take_short_way(&self) -> Result<Option<(u64, Box<PreparedBlock>)>, ReadError> {
         let pending = self.ledger.pending();
         if self.in_flight() > 0
             || pending.sealed > 0
@@ -297,9 +297,11 @@ impl Pipeline {
         if self.in_flight() > 0 {
             return Ok(None);
         }
+        // A restart takes the same lock: this batch belongs to the run in which its cursor moved.
+        let generation = self.generation();
         let Some((chunk, causes)) = self.ingest(&mut cores)? else { return Ok(None) };
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        Ok(Some(self.batch(&mut cores, &chunk, &causes)))
+        Ok(Some((generation, self.batch(&mut cores, &chunk, &causes))))
     }
 
     /// Commits a batch: one write, one `fdatasync`, then the watermark.
@@ -384,16 +386,15 @@ impl Pipeline {
     pub fn restart_run(&self) {
         let mut cores = self.cores.lock();
         let mut writer = self.writer.lock();
-        if writer.written() > writer.durable() && self.watermark.poison().is_none() {
-            match writer.sync() {
-                Ok(durable) => self.publish(durable),
-                Err(e) => {
-                    let last = writer.written();
-                    drop(writer);
-                    self.poison(&format!("making events up to {last} durable failed: {e}"));
-                    return;
-                }
+        if self.watermark.poison().is_none() {
+            // What the last incarnation wrote may lack its sync, and what it synced may lack its publication.
+            if let Err(e) = writer.sync() {
+                let last = writer.written();
+                drop(writer);
+                self.poison(&format!("making events up to {last} durable failed: {e}"));
+                return;
             }
+            self.publish(writer.durable());
         }
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.in_flight.store(0, Ordering::SeqCst);

@@ -48,20 +48,21 @@ pub fn verify(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<VerifyReport, ReadError> {
     let watermark = lock.filter(|_| owned).and_then(|l| l.watermark);
-    let (journal, last, mut damage, torn_tail) = match (lock, watermark) {
-        (Some(lock), Some(w)) => (Some(lock.journal), w.durable, Vec::new(), None),
-        _ => {
-            let found = inspect(backend, folder, lock)?;
-            (found.journal, found.last_sequence, found.damage, found.torn)
-        }
+    let found = match watermark {
+        Some(_) => None,
+        None => Some(inspect(backend, folder, lock)?),
     };
+    let journal = found.as_ref().map_or(lock.map(|l| l.journal), |f| f.journal);
+    let last = found.as_ref().map_or(watermark.map_or(0, |w| w.durable), |f| f.last_sequence);
+    let cut = |path: &Path| found.as_ref().is_some_and(|f| f.cuts.iter().any(|c| c.segment == path));
+    let stillborn = |first: &u64| found.as_ref().is_some_and(|f| f.stillborn.contains(first));
     let mut report = VerifyReport {
         intact: true,
         events: 0,
         head_sequence: last,
         head_chain: [0; 32],
         damage: Vec::new(),
-        torn_tail,
+        torn_tail: found.as_ref().and_then(|f| f.torn.clone()),
     };
     let Some(journal) = journal else { return Ok(report) };
     report.head_chain = genesis(&journal);
@@ -72,6 +73,10 @@ pub fn verify(
             backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
         let len = file.len().map_err(|e| ReadError::io(&path, "measure the segment", e))?;
         total += len;
+        if stillborn(&first) {
+            // Nothing was ever committed in it; the next owner removes it.
+            continue;
+        }
         segments.push((first, path, file, len));
     }
     let mut expected = segments.first().map_or(1, |(first, ..)| (*first).min(last + 1));
@@ -103,7 +108,8 @@ pub fn verify(
             len: *len,
             chain_before: chain,
             level,
-            tail_is_open: growing || (following.is_none() && report.torn_tail.is_some()),
+            // What is cut was never committed.
+            tail_is_open: growing || cut(path),
         };
         let outcome = check_segment(&check, &mut |bytes| progress(done + bytes, total))?;
         done += len;
@@ -114,8 +120,9 @@ pub fn verify(
         report.head_chain = chain.unwrap_or(report.head_chain);
     }
     // What the inspection found and the walk could not see: a missing end.
-    damage.retain(|d| !report.damage.iter().any(|r| r.segment == d.segment && r.offset == d.offset));
-    report.damage.extend(damage);
+    let mut unseen = found.as_ref().map(|f| f.damage.clone()).unwrap_or_default();
+    unseen.retain(|d| !report.damage.iter().any(|r| r.segment == d.segment && r.offset == d.offset));
+    report.damage.extend(unseen);
     report.intact = report.damage.is_empty();
     Ok(report)
 }

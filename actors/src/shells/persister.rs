@@ -121,9 +121,8 @@ impl PersisterActor {
     fn short_way(&mut self, ctx: &mut Context<Self>) {
         let pipeline = self.seed.pipeline.clone();
         while self.held.is_none() {
-            let generation = pipeline.generation();
             match pipeline.take_short_way() {
-                Ok(Some(block)) => self.commit(generation, block, ctx),
+                Ok(Some((generation, block))) => self.commit(generation, block, ctx),
                 Ok(None) => break,
                 Err(e) => panic!("resolving causes: {e}"),
             }

@@ -110,7 +110,7 @@ pub(crate) fn check_segment(
         let behind = next_block(&walk, offset + 1, next).map_err(check.io())?;
         let (spot_end, last) = match &behind {
             Some(h) if h.first_sequence <= check.end + 1 => (h.offset, h.first_sequence - 1),
-            _ => (check.len, check.end),
+            _ => (check.len.max(offset), check.end),
         };
         let events = (last >= next).then_some((next, last));
         out.damage.push(check.spot(offset, spot_end - offset, events, reason));

@@ -38,6 +38,8 @@ pub(crate) struct TailSegment {
     pub(crate) end: u64,
     /// Closed cleanly (or sealed): nothing to repair.
     pub(crate) clean: bool,
+    /// LOCK says that the clean close was finished.
+    pub(crate) confirmed: bool,
     /// Sealed: nothing may be appended.
     pub(crate) sealed: bool,
 }
@@ -59,6 +61,10 @@ pub struct Inspection {
     pub damage: Vec<Damage>,
     /// What is cut from the end.
     pub torn: Option<TornTail>,
+    /// All that recovery takes away; `torn` is the first of it.
+    pub(crate) cuts: Vec<TornTail>,
+    /// Where a recovery that was cut should have cut the segment before the last.
+    pub(crate) leftover: Option<(PathBuf, u64)>,
     /// Segment files that never got their first block.
     pub(crate) stillborn: Vec<u64>,
     pub(crate) tail: Option<TailSegment>,
@@ -80,6 +86,16 @@ pub fn inspect(
     folder: &Path,
     lock: Option<&LockInfo>,
 ) -> Result<Inspection, ReadError> {
+    let mut found = inspect_from_the_end(backend, folder, lock)?;
+    found.torn = found.cuts.first().cloned();
+    Ok(found)
+}
+
+fn inspect_from_the_end(
+    backend: &dyn Backend,
+    folder: &Path,
+    lock: Option<&LockInfo>,
+) -> Result<Inspection, ReadError> {
     let firsts: Vec<u64> = segment_files(backend, folder)?.into_iter().map(|(first, _)| first).collect();
     let mut found = Inspection {
         journal: lock.map(|l| l.journal),
@@ -89,30 +105,27 @@ pub fn inspect(
         epoch: 0,
         damage: Vec::new(),
         torn: None,
+        cuts: Vec::new(),
+        leftover: None,
         stillborn: Vec::new(),
         tail: None,
     };
-    let mut identity = None;
-    for first in firsts.iter().rev() {
-        let path = folder.join(file_name(*first));
-        let file =
-            backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
-        if let Ok(header) = checked_header(file.as_ref(), &path)? {
-            identity = Some(header.journal);
-            break;
-        }
-    }
+    let identity = identity(backend, folder, &firsts, lock)?;
     // The segments are the record; a LOCK of another journal was copied here and proves nothing.
     let watermark = lock.filter(|l| identity.is_none_or(|id| id == l.journal)).and_then(|l| l.watermark);
     found.journal = identity.or(found.journal);
     let Some(journal) = found.journal else {
+        for first in &firsts {
+            let path = folder.join(file_name(*first));
+            refuse_content(backend, &path)?;
+        }
         found.stillborn = firsts;
         return Ok(found);
     };
     found.chain = genesis(&journal);
     found.proven = watermark.map_or(0, |w| w.durable);
     let closed_end = watermark.filter(|w| w.state == OwnerState::Closed).map(|w| (w.segment, w.end_offset));
-    for first in firsts.into_iter().rev() {
+    for (at, first) in firsts.iter().copied().enumerate().rev() {
         let path = folder.join(file_name(first));
         let file =
             backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
@@ -125,6 +138,12 @@ pub fn inspect(
             let reason = format!("this segment belongs to journal {}, the others to {journal}", h.journal);
             return Err(ReadError::NotAJournal { path, reason });
         }
+        if let Ok(h) = &header
+            && h.first_sequence != first
+        {
+            let reason = format!("this segment starts at event {}, its name says {first}", h.first_sequence);
+            return Err(ReadError::NotAJournal { path, reason });
+        }
         let blank =
             walk.resync(SEGMENT_HEADER_BYTES as u64).map_err(|e| ReadError::io(&path, "read", e))?.is_none();
         if blank && found.proven < first {
@@ -133,14 +152,21 @@ pub fn inspect(
                 Ok(_) => torn_at(&walk, &path, SEGMENT_HEADER_BYTES as u64, "no whole block".into())?,
                 Err(reason) => torn_at(&walk, &path, 0, reason.clone())?,
             };
-            found.torn = found.torn.or(torn);
+            found.cuts.extend(torn);
             if let Ok(h) = header {
                 found.epoch = found.epoch.max(h.epoch);
             }
             found.stillborn.push(first);
             continue;
         }
+        let chain_before = header.as_ref().ok().map(|h| h.chain_before);
         inspect_tail(&mut found, &walk, first, path, header, closed_end)?;
+        let before = firsts.get(..at).and_then(|f| f.last());
+        if let (Some(before), Some(chain), Some(false)) =
+            (before, chain_before, found.tail.as_ref().map(|t| t.clean))
+        {
+            inspect_leftover(&mut found, backend, &folder.join(file_name(*before)), (*before, first), chain)?;
+        }
         return Ok(found);
     }
     // A watermark without any segment: all that was durable is gone.
@@ -157,6 +183,49 @@ pub fn inspect(
         found.last_sequence = proven;
     }
     Ok(found)
+}
+
+/// The identity that the segments tell; `None` where no header is whole. Most opens look at one header: all are looked
+/// at only where LOCK does not say the same.
+fn identity(
+    backend: &dyn Backend,
+    folder: &Path,
+    firsts: &[u64],
+    lock: Option<&LockInfo>,
+) -> Result<Option<Uuid>, ReadError> {
+    let mut identity = None;
+    for first in firsts.iter().rev() {
+        let path = folder.join(file_name(*first));
+        let file =
+            backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
+        let Ok(header) = checked_header(file.as_ref(), &path)? else { continue };
+        let expected = *identity.get_or_insert(header.journal);
+        if header.journal != expected {
+            let reason =
+                format!("this segment belongs to journal {}, a later one to {expected}", header.journal);
+            return Err(ReadError::NotAJournal { path, reason });
+        }
+        if lock.is_some_and(|l| l.journal == expected) {
+            break;
+        }
+    }
+    Ok(identity)
+}
+
+/// Refuses a segment that holds something while nothing tells which journal it belongs to. A header is durable before
+/// anything is written behind it, so this is damage, and not to be taken for a file that was never begun.
+fn refuse_content(backend: &dyn Backend, path: &Path) -> Result<(), ReadError> {
+    let file = backend.open(path, OpenMode::Read).map_err(|e| ReadError::io(path, "open the segment", e))?;
+    let len = file.len().map_err(|e| ReadError::io(path, "measure the segment", e))?;
+    let walk = Walk { file: file.as_ref(), len, journal: Uuid::nil() };
+    match torn_at(&walk, path, SEGMENT_HEADER_BYTES as u64, String::new())? {
+        None => Ok(()),
+        Some(_) => {
+            let reason =
+                "the headers of all segments and LOCK are damaged: nothing tells which journal this is";
+            Err(ReadError::NotAJournal { path: path.to_owned(), reason: reason.into() })
+        }
+    }
 }
 
 fn checked_header(file: &dyn File, path: &Path) -> Result<Result<SegmentHeader, String>, ReadError> {
@@ -178,6 +247,38 @@ fn torn_at(walk: &Walk<'_>, path: &Path, offset: u64, reason: String) -> Result<
     bytes.truncate(n);
     let length = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last as u64 + 1);
     Ok((length > 0).then(|| TornTail { segment: path.to_owned(), offset, length, reason }))
+}
+
+/// Finds what stands in a segment behind its last event, `range.1 - 1`: a recovery put the next segment in place and was
+/// cut before it could cut this one. A damaged segment is left as it is.
+fn inspect_leftover(
+    found: &mut Inspection,
+    backend: &dyn Backend,
+    path: &Path,
+    range: (u64, u64),
+    chain_after: ChainValue,
+) -> Result<(), ReadError> {
+    let file = backend.open(path, OpenMode::Read).map_err(|e| ReadError::io(path, "open the segment", e))?;
+    let io = |e| ReadError::io(path, "read the segment", e);
+    let len = file.len().map_err(io)?;
+    let Some(journal) = found.journal else { return Ok(()) };
+    let Ok(header) = checked_header(file.as_ref(), path)? else { return Ok(()) };
+    let walk = Walk { file: file.as_ref(), len, journal };
+    let (mut offset, mut next, mut chain) = (SEGMENT_HEADER_BYTES as u64, range.0, header.chain_before);
+    loop {
+        match walk.item(offset).map_err(io)? {
+            Item::Block(h) if next < range.1 && h.first_sequence == next && h.chain_before == chain => {
+                (offset, next, chain) = (h.end(), h.last_sequence() + 1, h.chain_after);
+            }
+            Item::End(mark) if mark.last + 1 == next && mark.chain == chain => offset += MARK_BYTES as u64,
+            Item::CleanEnd | Item::Footer => return Ok(()),
+            _ if next == range.1 && chain == chain_after => break,
+            _ => return Ok(()),
+        }
+    }
+    found.cuts.extend(torn_at(&walk, path, offset, "left by a recovery that was cut".into())?);
+    found.leftover = Some((path.to_owned(), offset));
+    Ok(())
 }
 
 fn inspect_tail(
@@ -302,30 +403,37 @@ fn inspect_tail(
         }
     }
     let end = invalid.as_ref().map_or(offset, |(at, _)| *at);
-    if let Some((at, reason)) = invalid {
-        // LOCK says that the journal was closed with an end mark right here.
-        if closed_end.is_some_and(|(segment, e)| segment == first && e > at) {
-            found.damage.push(Damage {
-                segment: path.clone(),
-                offset: at,
-                length: walk.len - at,
-                first_sequence: 0,
-                last_sequence: 0,
-                reason: format!("the end of a cleanly closed journal: {reason}"),
-            });
-        }
-        found.torn = torn_at(walk, &path, at, reason)?;
+    let reason = invalid.map(|(_, reason)| reason);
+    // LOCK says that the journal was closed with an end mark behind this place; nothing takes one away.
+    let unmarked = closed_end.is_some_and(|(segment, e)| segment == first && e > end);
+    if unmarked && found.damage.iter().all(|d| d.first_sequence == 0) {
+        found.damage.push(Damage {
+            segment: path.clone(),
+            offset: end,
+            length: walk.len.saturating_sub(end),
+            first_sequence: 0,
+            last_sequence: 0,
+            reason: format!(
+                "the end of a cleanly closed journal: {}",
+                reason.as_deref().unwrap_or("no end mark")
+            ),
+        });
+    }
+    if let Some(reason) = reason {
+        found.cuts.extend(torn_at(walk, &path, end, reason)?);
     }
     found.last_sequence = next - 1;
     found.chain = chain.or(headers.last().map(|h| h.chain_after)).unwrap_or(found.chain);
     let sealed = seal.is_some() && found.damage.is_empty();
+    let confirmed = closed_end == Some((first, end));
     let closed = end_mark.is_some_and(|m| m.last + 1 == next && Some(m.chain) == chain);
     found.tail = Some(TailSegment {
         first,
         path,
         blocks: headers,
         end,
-        clean: found.torn.is_none() && (sealed || closed),
+        clean: found.cuts.is_empty() && (sealed || closed),
+        confirmed,
         sealed,
     });
     Ok(())

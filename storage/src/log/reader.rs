@@ -246,7 +246,7 @@ impl Segments {
             .entry_range(row, (!next.is_empty()).then_some(next))
             .ok_or_else(|| damage("entry table out of order".into()))?;
         let bytes = read(range.start as u64, range.len())?;
-        let entry = parse_entry(&bytes, crc, sequence, preamble.info).map_err(damage)?;
+        let entry = parse_entry(&bytes, crc, index, &preamble).map_err(damage)?;
         Ok(visit(&entry))
     }
 

@@ -10,7 +10,7 @@ use super::bytes::put;
 use super::chain::ChainValue;
 use super::inspect::{Inspection, TailSegment};
 use super::lock::LockInfo;
-use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, file_name};
+use super::segment::{MARK_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, file_name};
 use crate::backend::{Backend, File, OpenMode};
 use crate::error::{Damage, ReadError};
 use std::io;
@@ -77,7 +77,7 @@ pub fn recover(
     let unclean = !found.is_clean();
     let chain = if found.journal.is_none() { super::chain::genesis(&journal) } else { found.chain };
     let epoch = found.epoch + 1;
-    if let Some(torn) = &found.torn {
+    for torn in &found.cuts {
         place.set_aside(&torn.segment, torn.offset, torn.length)?;
     }
     for first in &found.stillborn {
@@ -86,6 +86,14 @@ pub fn recover(
     }
     if !found.stillborn.is_empty() {
         place.sync_segments()?;
+    }
+    if let Some((path, end)) = &found.leftover {
+        // The name of the segment that replaces what is cut may not be durable yet.
+        place.sync_segments()?;
+        place.cut(path, *end)?;
+    }
+    if found.tail.is_none() {
+        place.sync_ancestors()?;
     }
     let tail = match &found.tail {
         Some(tail) if !tail.sealed => place.settle(tail, &found, &journal, boot_id, epoch, now_ns)?,
@@ -107,6 +115,22 @@ impl Place {
         self.backend.sync_dir(&self.segments).map_err(|e| ReadError::io(&self.segments, "sync the folder", e))
     }
 
+    /// Makes the names that lead to a new journal's segments durable. Whoever made the folders may have been killed
+    /// before it did, and without them everything below would be lost.
+    fn sync_ancestors(&self) -> Result<(), ReadError> {
+        for folder in self.segments.ancestors().skip(1) {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            match self.backend.sync_dir(folder) {
+                // A folder that may not be listed was not made by us.
+                Err(e) if e.kind() != io::ErrorKind::PermissionDenied => {
+                    return Err(ReadError::io(folder, "sync the folder", e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Copies a stretch of a file into quarantine, durably. The name tells the place, so doing it twice changes nothing.
     ///
     /// # Errors
@@ -122,11 +146,22 @@ impl Place {
         let target = self.quarantine.join(name);
         let io = |action| move |e: io::Error| ReadError::io(&self.quarantine, action, e);
         self.backend.create_dir_all(&self.quarantine).map_err(io("create the quarantine folder"))?;
+        if let Some(above) = self.quarantine.parent() {
+            self.backend.sync_dir(above).map_err(io("sync the folder above"))?;
+        }
         let to = self.backend.open(&target, OpenMode::CreateOrOpen).map_err(io("create a file"))?;
         to.write_at(&bytes, 0).map_err(io("write"))?;
         to.sync_data().map_err(io("sync"))?;
         self.backend.sync_dir(&self.quarantine).map_err(io("sync the folder"))?;
         Ok(target)
+    }
+
+    /// Ends a segment at `end`, durably.
+    fn cut(&self, path: &Path, end: u64) -> Result<(), ReadError> {
+        let io = |action| move |e: io::Error| ReadError::io(path, action, e);
+        let file = self.backend.open(path, OpenMode::Write).map_err(io("open for writing"))?;
+        file.set_len(end).map_err(io("cut"))?;
+        file.sync_data().map_err(io("sync"))
     }
 
     /// Brings the last segment into a state that is durable as a whole.
@@ -140,26 +175,42 @@ impl Place {
         now_ns: i64,
     ) -> Result<Option<Tail>, ReadError> {
         let io = |action| move |e: io::Error| ReadError::io(&tail.path, action, e);
-        let file = self.backend.open(&tail.path, OpenMode::Write).map_err(io("open for writing"))?;
-        if tail.clean {
+        // A damaged segment is evidence: it is never cut, and the journal goes on in a new one.
+        let damaged = found.damage.iter().any(|d| d.segment == tail.path);
+        if tail.clean && !damaged {
+            let file = self.backend.open(&tail.path, OpenMode::Write).map_err(io("open for writing"))?;
+            if !tail.confirmed {
+                // Its sync may have failed, and then the mark is in the page cache only, called clean there.
+                let mut mark = [0; MARK_BYTES];
+                let at = tail.end - MARK_BYTES as u64;
+                file.read_at(&mut mark, at).map_err(io("read the end mark"))?;
+                file.write_at(&mark, at).map_err(io("write the end mark"))?;
+                self.cut(&tail.path, tail.end)?;
+            }
             let count = tail.blocks.iter().map(|h| u64::from(h.count)).sum();
             return Ok(Some(Tail { first: tail.first, file, offset: tail.end, count }));
         }
-        if found.damage.iter().any(|d| d.segment == tail.path) {
-            // A damaged segment is evidence: it is never rewritten, and the journal goes on in a new one.
+        let at = tail.blocks.partition_point(|h| h.last_sequence() <= found.proven);
+        let unproven = tail.blocks.get(at..).unwrap_or_default();
+        let next = unproven.first().map_or(found.last_sequence + 1, |h| h.first_sequence);
+        if damaged && next == tail.first {
+            // The new one takes its name.
+            let file = self.backend.open(&tail.path, OpenMode::Read).map_err(io("open"))?;
+            self.set_aside(&tail.path, 0, file.len().map_err(io("measure"))?)?;
+        }
+        if unproven.is_empty() {
+            if !damaged {
+                self.cut(&tail.path, tail.end)?;
+            } else if next == tail.first {
+                self.backend.remove_file(&tail.path).map_err(io("remove the damaged segment"))?;
+                self.sync_segments()?;
+            }
             return Ok(None);
         }
-        let at = tail.blocks.partition_point(|h| h.last_sequence() <= found.proven);
-        let Some(unproven) = tail.blocks.get(at..).filter(|b| !b.is_empty()) else {
-            file.set_len(tail.end).map_err(io("cut the torn tail"))?;
-            file.sync_data().map_err(io("sync"))?;
-            return Ok(None);
-        };
         let rewritten = self.rewrite(tail, unproven, journal, boot_id, epoch, now_ns)?;
-        if rewritten.first != tail.first {
+        if rewritten.first != tail.first && !damaged {
             let cut = unproven.first().map_or(tail.end, |h| h.offset);
-            file.set_len(cut).map_err(io("cut the rewritten blocks"))?;
-            file.sync_data().map_err(io("sync"))?;
+            self.cut(&tail.path, cut)?;
         }
         Ok(Some(rewritten))
     }

@@ -5,19 +5,25 @@
 //!  8  u32  number of events        32  i64  handed to the disk, ns      72  u16  hybrid logical clock, counter
 //! 12  u32  length of the entries   40  i64  wall clock - boot clock     74  6 x 0
 //! 16  u32  length of the controls  48  [16] boot id                     80  table: u32 offset, u32 CRC per event
-//! 20  u32  0                                                            ..  entries, then control records
+//! 20  u32  CRC of these 80 bytes                                        ..  entries, then control records
 //! ```
+//! The CRC of a row covers the event's index, u32, and its entry. With the one of the fixed part it makes an event that is
+//! read alone, without the body's CRC, as safe as one read with its block.
+//!
 //! A control record is `u16 kind, u16 0, u32 length, bytes`.
 
-use super::bytes::{i64_at, put, u32_at, u64_at, uuid_at};
+use super::bytes::{crc_with_hole, i64_at, put, u32_at, u64_at, uuid_at};
 use super::entry::{EntryRef, UnitInfo};
 use crate::event::Timestamp;
 use crate::limits::BATCH_EVENTS_MAX;
+use uuid::Uuid;
 
 /// Length of the fixed part.
 pub(crate) const PREAMBLE_BYTES: usize = 80;
 /// Length of one row of the entry table.
 pub(crate) const ROW_BYTES: usize = 8;
+/// Where the CRC of the fixed part lies.
+const CRC_AT: usize = 20;
 
 /// Kinds of control records. They take no sequence and are never delivered.
 pub mod control {
@@ -48,7 +54,7 @@ impl UnitBuilder {
     pub fn entry(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.entries.len();
         write(&mut self.entries);
-        let crc = crc32fast::hash(self.entries.get(start..).unwrap_or_default());
+        let crc = entry_crc(self.count, self.entries.get(start..).unwrap_or_default());
         self.rows.extend_from_slice(&(start as u32).to_le_bytes());
         self.rows.extend_from_slice(&crc.to_le_bytes());
         self.count += 1;
@@ -80,6 +86,8 @@ impl UnitBuilder {
         put(&mut preamble, 48, info.boot_id.as_bytes());
         put(&mut preamble, 64, &hlc.0.to_le_bytes());
         put(&mut preamble, 72, &hlc.1.to_le_bytes());
+        let crc = crc_with_hole(&Uuid::nil(), &preamble, CRC_AT);
+        put(&mut preamble, CRC_AT, &crc.to_le_bytes());
         out.extend_from_slice(&preamble);
         out.extend_from_slice(&self.rows);
         out.extend_from_slice(&self.entries);
@@ -102,7 +110,10 @@ impl Preamble {
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let fixed = bytes.get(..PREAMBLE_BYTES)?;
         let count = u32_at(fixed, 8) as usize;
-        if count > BATCH_EVENTS_MAX || u32_at(fixed, 20) != 0 || fixed.get(74..80)? != [0; 6] {
+        if u32_at(fixed, CRC_AT) != crc_with_hole(&Uuid::nil(), fixed, CRC_AT) {
+            return None;
+        }
+        if count > BATCH_EVENTS_MAX || fixed.get(74..80)? != [0; 6] {
             return None;
         }
         Some(Preamble {
@@ -154,7 +165,6 @@ impl<'a> UnitRef<'a> {
 
     /// Entry `index`, its CRC checked; the error says what is wrong.
     pub(crate) fn entry(&self, index: usize) -> Result<EntryRef<'a>, String> {
-        let sequence = self.preamble.first_sequence + index as u64;
         let row_at = PREAMBLE_BYTES + index * ROW_BYTES;
         let row = self.bytes.get(row_at..row_at + ROW_BYTES).ok_or("entry table too short")?;
         let next = (index + 1 < self.preamble.count)
@@ -162,7 +172,7 @@ impl<'a> UnitRef<'a> {
             .flatten();
         let (range, crc) = self.preamble.entry_range(row, next).ok_or("entry table out of order")?;
         let bytes = self.bytes.get(range).ok_or("entry outside its unit")?;
-        parse_entry(bytes, crc, sequence, self.preamble.info)
+        parse_entry(bytes, crc, index, &self.preamble)
     }
 
     /// Kind and content of each control record; `None` where they do not add up.
@@ -180,16 +190,25 @@ impl<'a> UnitRef<'a> {
     }
 }
 
-/// One entry from its bytes, after its CRC is checked.
-pub(crate) fn parse_entry(
-    bytes: &[u8],
+/// The checksum of one entry. Its index is part of it, so that a row in another's place is found out.
+fn entry_crc(index: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&index.to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// Entry `index` of a unit from its bytes, after its CRC is checked.
+pub(crate) fn parse_entry<'a>(
+    bytes: &'a [u8],
     crc: u32,
-    sequence: u64,
-    info: UnitInfo,
-) -> Result<EntryRef<'_>, String> {
-    let found = crc32fast::hash(bytes);
+    index: usize,
+    unit: &Preamble,
+) -> Result<EntryRef<'a>, String> {
+    let sequence = unit.first_sequence + index as u64;
+    let found = entry_crc(index as u32, bytes);
     if found != crc {
         return Err(format!("checksum of event {sequence} is {found:08x}, expected {crc:08x}"));
     }
-    EntryRef::parse(bytes, sequence, info).ok_or_else(|| format!("event {sequence} does not decode"))
+    EntryRef::parse(bytes, sequence, unit.info).ok_or_else(|| format!("event {sequence} does not decode"))
 }

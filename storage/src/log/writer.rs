@@ -85,6 +85,8 @@ pub struct LogWriter {
     state: OwnerState,
     /// Content may reach the disk that no sync has covered yet.
     dirty: bool,
+    /// A sync failed. Linux tells that once, so a second one would succeed and prove nothing.
+    failed: bool,
 }
 
 impl LogWriter {
@@ -101,7 +103,7 @@ impl LogWriter {
     ) -> io::Result<Self> {
         let state = if recovered.damage.is_empty() { OwnerState::Open } else { OwnerState::Degraded };
         let prealloc = Arc::new(Prealloc::new());
-        if let Some(tail) = &recovered.tail {
+        if let Some(tail) = recovered.tail.as_ref().filter(|_| options.preallocate) {
             prealloc.start(tail.file.clone(), tail.offset);
         }
         let mut writer = LogWriter {
@@ -119,6 +121,7 @@ impl LogWriter {
             prealloc,
             state,
             dirty: false,
+            failed: false,
         };
         writer.publish()?;
         Ok(writer)
@@ -167,6 +170,11 @@ impl LogWriter {
         if epoch != self.epoch {
             return Err(AppendError::Fenced { found: epoch, current: self.epoch });
         }
+        if self.failed {
+            return Err(AppendError::Disk(io::Error::other(
+                "an earlier sync failed; open the journal again",
+            )));
+        }
         if block.first_sequence() != self.written + 1 {
             return Err(AppendError::OutOfOrder {
                 found: block.first_sequence(),
@@ -202,6 +210,18 @@ impl LogWriter {
     /// # Errors
     /// The operating system's. Never call it again after one.
     pub fn sync(&mut self) -> io::Result<u64> {
+        self.sync_tail()?;
+        self.durable = self.written;
+        self.publish()?;
+        Ok(self.durable)
+    }
+
+    /// Syncs the segment being written, if it has to be.
+    fn sync_tail(&mut self) -> io::Result<()> {
+        if self.failed {
+            return Err(io::Error::other("an earlier sync failed; what it should have written may be lost"));
+        }
+        self.failed = true;
         if let Some(tail) = &self.tail
             && self.dirty
         {
@@ -212,9 +232,8 @@ impl LogWriter {
             }
             self.dirty = false;
         }
-        self.durable = self.written;
-        self.publish()?;
-        Ok(self.durable)
+        self.failed = false;
+        Ok(())
     }
 
     /// Tells readers what the owner is doing.
@@ -240,13 +259,8 @@ impl LogWriter {
 
     /// Leaves the full segment: it is durable as a whole before the next one exists.
     fn finish_segment(&mut self) -> Result<(), AppendError> {
-        if let Some(tail) = &self.tail {
-            self.prealloc.stop();
-            if self.dirty {
-                tail.file.sync_data().map_err(AppendError::Disk)?;
-                self.dirty = false;
-            }
-        }
+        self.prealloc.stop();
+        self.sync_tail().map_err(AppendError::Disk)?;
         self.tail = None;
         Ok(())
     }
@@ -266,8 +280,10 @@ impl LogWriter {
         // A file of this name can only be one that could not be finished for want of space: nothing in it is committed.
         let file = self.backend.open(&path, OpenMode::CreateOrOpen)?;
         file.write_at(&header.encode(), 0)?;
+        self.failed = true;
         file.sync_data().map_err(AppendError::Disk)?;
         self.backend.sync_dir(&self.folder).map_err(AppendError::Disk)?;
+        self.failed = false;
         if self.options.preallocate {
             self.prealloc.start(file.clone(), SEGMENT_HEADER_BYTES as u64);
         }
@@ -281,6 +297,7 @@ impl LogWriter {
     /// The operating system's; what was durable stays so.
     pub fn close(&mut self, now_ns: i64) -> io::Result<()> {
         self.prealloc.stop();
+        self.sync_tail()?;
         if let Some(tail) = &mut self.tail {
             if tail.count > 0 {
                 let mark = Mark {
@@ -297,9 +314,9 @@ impl LogWriter {
                 tail.offset += MARK_BYTES as u64;
             }
             tail.file.set_len(tail.offset)?;
-            tail.file.sync_data()?;
+            self.dirty = true;
         }
-        self.dirty = false;
+        self.sync_tail()?;
         self.durable = self.written;
         self.set_state(OwnerState::Closed)
     }
