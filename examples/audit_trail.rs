@@ -81,7 +81,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = folder.path().join("trail.jsonl");
     let exported = export(&path, &file)?;
     let first: Value = serde_json::from_str(fs::read_to_string(&file)?.lines().next().ok_or("empty")?)?;
-    println!("{exported} lines exported; the first is {} {}", first["type"], first["id"]);
+    let (kind, id) = (first.get("type").ok_or("no type")?, first.get("id").ok_or("no id")?);
+    println!("{exported} lines exported; the first is {kind} {id}");
     let copy = folder.path().join("copy");
     println!("imported elsewhere: {:?} added and known", import(&copy, &file)?);
     assert_eq!(import(&copy, &file)?, (0, events), "a second import adds nothing");

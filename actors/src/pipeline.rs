@@ -81,6 +81,9 @@ pub struct Pipeline {
     pub pid: u32,
 }
 
+/// A sealed chunk and what its causes stand for.
+type Ingested = (Arc<Chunk>, Arc<[ResolvedCause]>);
+
 /// How a commit ended.
 #[derive(Debug)]
 pub enum Commit {
@@ -252,7 +255,7 @@ impl Pipeline {
         Ok(Some(BatchRange { generation, chunk, causes }))
     }
 
-    fn ingest(&self, cores: &mut Cores) -> Result<Option<(Arc<Chunk>, Arc<[ResolvedCause]>)>, ReadError> {
+    fn ingest(&self, cores: &mut Cores) -> Result<Option<Ingested>, ReadError> {
         let cursor = cores.ingest.cursor();
         let chunk = match self.ledger.sealed_after(cursor) {
             Some(chunk) => chunk,

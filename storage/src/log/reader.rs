@@ -36,6 +36,9 @@ pub(super) struct Segment {
     pub(super) sets: Mutex<Option<Arc<FooterSets>>>,
 }
 
+/// First sequence of the segment, offset of the block in it, and the block's raw body.
+type CachedBody = (u64, u64, Arc<Vec<u8>>);
+
 /// The segments of a journal, shared by all readers of one process.
 #[derive(Debug)]
 pub struct Segments {
@@ -44,7 +47,7 @@ pub struct Segments {
     pub(super) journal: Uuid,
     pub(super) list: RwLock<Vec<Arc<Segment>>>,
     files: Mutex<Vec<(u64, Arc<dyn File>)>>,
-    cache: Mutex<Vec<(u64, u64, Arc<Vec<u8>>)>>,
+    cache: Mutex<Vec<CachedBody>>,
 }
 
 impl Segments {
