@@ -58,6 +58,9 @@ struct Cores {
     batcher: BatcherCore,
 }
 
+/// A sealed chunk and what its causes stand for.
+type Resolved = (Arc<Chunk>, Arc<[ResolvedCause]>);
+
 /// See the module.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -80,9 +83,6 @@ pub struct Pipeline {
     /// The process that opened the journal.
     pub pid: u32,
 }
-
-/// A sealed chunk and what its causes stand for.
-type Ingested = (Arc<Chunk>, Arc<[ResolvedCause]>);
 
 /// How a commit ended.
 #[derive(Debug)]
@@ -255,7 +255,7 @@ impl Pipeline {
         Ok(Some(BatchRange { generation, chunk, causes }))
     }
 
-    fn ingest(&self, cores: &mut Cores) -> Result<Option<Ingested>, ReadError> {
+    fn ingest(&self, cores: &mut Cores) -> Result<Option<Resolved>, ReadError> {
         let cursor = cores.ingest.cursor();
         let chunk = match self.ledger.sealed_after(cursor) {
             Some(chunk) => chunk,

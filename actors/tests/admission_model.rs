@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p semj-actors --features model --test admission_model`. A failing schedule is printed and replays exactly.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use semj_actors::ledger::{IdIndex, Ledger, Prepared, Streams};
 use semj_storage::backend::{Backend, DirectoryRule, MemoryBackend};
 use semj_storage::event::Event;

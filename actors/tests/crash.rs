@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p semj-actors --features chaos --test crash`
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use semj_actors::chaos;
 use semj_actors::{CommitError, Engine, EngineOptions};
 use semj_storage::event::Event;

@@ -1,5 +1,7 @@
 //! The straight path of the engine: emit, commit, close, open again.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use semj_actors::{EmitError, Engine, EngineOptions, read_one};
 use semj_storage::event::{Event, Recorded};
 use semj_storage::query::EventSource;

@@ -36,7 +36,7 @@ pub(super) struct Segment {
     pub(super) sets: Mutex<Option<Arc<FooterSets>>>,
 }
 
-/// First sequence of the segment, offset of the block in it, and the block's raw body.
+/// Segment, offset and raw body of a block.
 type CachedBody = (u64, u64, Arc<Vec<u8>>);
 
 /// The segments of a journal, shared by all readers of one process.
