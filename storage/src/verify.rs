@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, OpenMode};
 use crate::error::{Damage, ReadError};
-use crate::log::{ChainValue, LockInfo, SegmentCheck, TornTail, check_segment, genesis, inspect};
+use crate::log::{ChainValue, LockInfo, SegmentCheck, TornTail, check_segment, genesis, inspect, is_sealed};
 use std::path::Path;
 
 /// How much is looked at.
@@ -96,6 +96,9 @@ pub fn verify(
             });
             chain = None;
         }
+        // A live owner is still writing behind the last event: commits in the last segment, the seal in others.
+        let sealed = || is_sealed(file.as_ref(), *len, journal).map_err(|e| ReadError::io(path, "read", e));
+        let growing = watermark.is_some() && !sealed()?;
         let check = SegmentCheck {
             journal,
             first: *first,
@@ -105,8 +108,8 @@ pub fn verify(
             len: *len,
             chain_before: chain,
             level,
-            // What lies behind a live owner's last commit is still being written, and what is cut was never committed.
-            tail_is_open: (following.is_none() && watermark.is_some()) || cut(path),
+            // What is cut was never committed.
+            tail_is_open: growing || cut(path),
         };
         let outcome = check_segment(&check, &mut |bytes| progress(done + bytes, total))?;
         done += len;
