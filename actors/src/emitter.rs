@@ -6,7 +6,7 @@ use crate::ledger::{Gate, Prepared, Refused};
 use crate::ticket::{GroupTicket, Ticket};
 use semj_storage::event::{Event, Priority};
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 thread_local! {
@@ -22,13 +22,13 @@ const FULL_POLL: Duration = Duration::from_millis(1);
 pub struct Emitter {
     shared: Arc<Shared>,
     name: Option<Arc<str>>,
-    slot: u32,
+    /// The slot of the emitter's own stream, once it was needed.
+    slot: OnceLock<u32>,
 }
 
 impl Emitter {
     pub(crate) fn new(shared: Arc<Shared>, name: Option<&str>) -> Self {
-        let slot = shared.pipeline.ledger().streams().slot(name.unwrap_or("default").as_bytes());
-        Emitter { shared, name: name.map(Arc::from), slot }
+        Emitter { shared, name: name.map(Arc::from), slot: OnceLock::new() }
     }
 
     /// The stream and agent of events that name none.
@@ -98,9 +98,8 @@ impl Emitter {
         self.check_fork()?;
         PREPARED.with_borrow_mut(|prepared| {
             prepared.clear();
-            let streams = self.shared.pipeline.ledger().streams();
             for event in &events {
-                prepared.add(event, streams.slot(event.stream_or_default()))?;
+                prepared.add(event, self.slot_of(event.stream_or_default())?)?;
             }
             let Some(first) = events.first() else {
                 let empty = semj_storage::event::LimitExceeded {
@@ -134,7 +133,7 @@ impl Emitter {
             && event.expected_position().is_none();
         match self.try_emit(event) {
             Err(EmitError::Full(_)) if may_shed => {
-                self.shared.shed.count(self.shared.pipeline.clock().wall_ns());
+                self.shared.pipeline.shed().count(self.shared.pipeline.clock().wall_ns());
                 Ok(())
             }
             other => other.map(drop),
@@ -151,6 +150,20 @@ impl Emitter {
             scrub(&mut event);
         }
         event
+    }
+
+    #[inline]
+    fn slot_of(&self, stream: &[u8]) -> Result<u32, EmitError> {
+        let own = self.name.as_deref().map_or(&b"default"[..], str::as_bytes) == stream;
+        if let Some(slot) = self.slot.get().filter(|_| own) {
+            return Ok(*slot);
+        }
+        let slot =
+            self.shared.pipeline.ledger().streams().slot(stream).map_err(|e| self.shared.unreadable(&e))?;
+        if own {
+            let _ = self.slot.set(slot);
+        }
+        Ok(slot)
     }
 
     fn check_fork(&self) -> Result<(), EmitError> {
@@ -175,12 +188,7 @@ impl Emitter {
         let ticket = PREPARED.with_borrow_mut(|prepared| {
             prepared.clear();
             let stream = event.stream_or_default();
-            let slot = match &self.name {
-                Some(name) if name.as_bytes() == stream => self.slot,
-                None if stream == b"default" => self.slot,
-                _ => self.shared.pipeline.ledger().streams().slot(stream),
-            };
-            prepared.add(&event, slot)?;
+            prepared.add(&event, self.slot_of(stream)?)?;
             let critical = event.priority_value() == Priority::CRITICAL;
             self.finish(prepared, std::slice::from_ref(&event), event.given_id(), critical)
         })?;

@@ -7,7 +7,6 @@ use crate::lanes::{Lanes, start_waker};
 use crate::ledger::{Gate, IdIndex, Ledger, Streams};
 use crate::options::EngineOptions;
 use crate::pipeline::{Cutting, Pipeline};
-use crate::shed::Shed;
 use crate::shells::IndexerSeed;
 use crate::supervision::{Restarts, Role, Supervisor};
 use crate::ticket::Ticket;
@@ -109,7 +108,6 @@ impl Layout {
 pub struct Shared {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) options: EngineOptions,
-    pub(crate) shed: Shed,
 }
 
 impl Shared {
@@ -204,7 +202,11 @@ impl Engine {
                 .map_err(io("publish the watermark"))?;
         let last = recovered.last_sequence;
         let segments = Arc::new(Segments::open(backend, layout.segments(), recovered.journal)?);
-        let streams = load_streams(&segments, last)?;
+        let streams = Streams::new(segments.clone(), last);
+        let tail = recovered.tail.as_ref().map(|t| t.first);
+        let mut unsealed = segments.unsealed(last)?;
+        segments.collect_unsealed(&unsealed)?;
+        unsealed.retain(|(first, _)| Some(*first) != tail);
         let wake = start_waker().map_err(io("start a thread for"))?;
         let ledger = Ledger::new(last, IdIndex::new(segments.clone(), last), streams);
         let cutting = Cutting {
@@ -217,6 +219,10 @@ impl Engine {
         let watermark = Watermark::new(last, wake);
         let pipeline =
             Arc::new(Pipeline::new(ledger, watermark, clock.clone(), segments, writer, cutting, nonce));
+        pipeline.sealer().inherit(unsealed);
+        if let Some(tail) = tail {
+            pipeline.sealer().writing(tail);
+        }
         let (obituaries, reports) = crossbeam_channel::unbounded();
         let escalated = pipeline.clone();
         let supervisor = Supervisor::start(
@@ -229,7 +235,7 @@ impl Engine {
         let keeper = Arc::new(TreeKeeper::new(pipeline.segments().real_path(&layout.trees())));
         let index = IndexerSeed { pipeline: pipeline.clone(), keeper: keeper.clone(), lock: lock.clone() };
         let lanes = Lanes::start(pipeline.clone(), index, obituaries).map_err(io("start a thread for"))?;
-        let shared = Arc::new(Shared { pipeline, options, shed: Shed::default() });
+        let shared = Arc::new(Shared { pipeline, options });
         Ok(Engine {
             shared,
             layout,
@@ -398,26 +404,6 @@ fn take_lock(
     }
     backend.create_dir_all(&layout.segments()).map_err(io("create the segments folder beside"))?;
     Ok(file)
-}
-
-/// Counts the events of every stream.
-fn load_streams(segments: &Segments, last: u64) -> Result<Streams, ReadError> {
-    let streams = Streams::default();
-    let mut from = segments.firsts().first().copied().unwrap_or(1);
-    while from <= last {
-        let read = segments.read(from, last, &mut |entry| {
-            if let Some(event) = entry.event() {
-                streams.seen(event.stream_or_default(), entry.local_sequence);
-            }
-            ControlFlow::Continue(())
-        });
-        match read {
-            Ok(()) => break,
-            Err(ReadError::Damaged(d)) if d.last_sequence >= from => from = d.last_sequence + 1,
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(streams)
 }
 
 /// What the tests of other crates need to look at a stored event.

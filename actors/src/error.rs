@@ -98,6 +98,7 @@ impl EmitError {
             EmitError::Limit(limit) => Some(limit.key),
             EmitError::Conflict { .. } | EmitError::GroupConflict => Some("id"),
             EmitError::Position { .. } => Some("expect"),
+            EmitError::Cycle { .. } => Some("parent"),
             _ => None,
         }
     }

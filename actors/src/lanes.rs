@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 
 /// The running lanes.
 #[derive(Debug)]
-pub struct Lanes {
+pub(crate) struct Lanes {
     control: JoinHandle<()>,
     system: System,
 }
@@ -62,7 +62,7 @@ impl Lanes {
     ///
     /// # Errors
     /// When a thread cannot be made.
-    pub fn start(
+    pub(crate) fn start(
         pipeline: Arc<Pipeline>,
         index: IndexerSeed,
         obituaries: Sender<Obituary>,
@@ -93,7 +93,7 @@ impl Lanes {
     }
 
     /// Ends all lanes. Whatever must be committed was committed before.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         self.system.stop();
         let _ = self.control.join();
     }

@@ -3,9 +3,11 @@
 use crate::clock::Clock;
 use crate::cores::{BatcherCore, CauseSource, IngestCore, Stamp};
 use crate::error::{CommitError, PoisonCause};
-use crate::ledger::{Chunk, Gate, Ledger};
+use crate::ledger::{Chunk, Gate, Ledger, Prepared};
 use crate::mail::Bell;
 use crate::messages::BatchRange;
+use crate::sealer::Sealer;
+use crate::shed::Shed;
 use crate::watermark::Watermark;
 use parking_lot::Mutex;
 use semj_storage::error::{Damage, ReadError};
@@ -71,6 +73,8 @@ pub struct Pipeline {
     opened_at: u64,
     generation: AtomicU64,
     in_flight: AtomicUsize,
+    shed: Shed,
+    sealer: Sealer,
     /// The doorbells.
     pub bells: Bells,
     /// The process that opened the journal.
@@ -114,6 +118,8 @@ impl Pipeline {
             opened_at: last,
             generation: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
+            shed: Shed::default(),
+            sealer: Sealer::default(),
             bells: Bells::default(),
             pid: std::process::id(),
         }
@@ -147,6 +153,33 @@ impl Pipeline {
     /// The space ahead of the tail.
     pub fn prealloc(&self) -> &Prealloc {
         &self.prealloc
+    }
+
+    /// Events shed for want of room.
+    pub fn shed(&self) -> &Shed {
+        &self.shed
+    }
+
+    /// Finished segments that wait for their seal.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// Makes an event of the count of shed ones, as soon as there is room for it.
+    pub fn tell_shed(&self) {
+        let Some(shedding) = self.shed.take() else { return };
+        let event = shedding.event();
+        let mut prepared = Prepared::default();
+        prepared.set_engine();
+        let told = self
+            .ledger
+            .streams()
+            .slot(event.stream_or_default())
+            .is_ok_and(|slot| prepared.add(&event, slot).is_ok())
+            && self.ledger.admit(&prepared, self.clock.boot_ns(), self.watermark.durable(), &[]).is_ok();
+        if !told {
+            self.shed.put_back(shedding);
+        }
     }
 
     /// How batches are cut.
@@ -294,6 +327,7 @@ impl Pipeline {
         crate::chaos::point("persister:before_sync");
         if let Some(segment) = writer.segment() {
             self.segments.add(segment);
+            self.sealer.writing(segment);
         }
         let synced = writer.sync();
         drop(writer);

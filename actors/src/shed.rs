@@ -1,6 +1,10 @@
 //! Events that were shed for want of room, until their count has become an event.
 
 use parking_lot::Mutex;
+use semj_storage::event::{Event, EventType, Timestamp};
+
+/// `observability.alert_triggered`.
+const ALERT: EventType = EventType::from_code(0x0805);
 
 /// How many were shed, and when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -11,6 +15,21 @@ pub struct Shedding {
     pub from_ns: i64,
     /// The last one, ns since 1970.
     pub to_ns: i64,
+}
+
+impl Shedding {
+    /// The event that tells of it.
+    pub fn event(&self) -> Event<'static> {
+        Event::new(ALERT)
+            .stream("semj")
+            .name("semj.shed")
+            .intent(format!("{} events were shed for want of room", self.events))
+            .payload(serde_json::json!({
+                "semj.shed_events": self.events,
+                "semj.shed_from": Timestamp(self.from_ns).to_string(),
+                "semj.shed_to": Timestamp(self.to_ns).to_string(),
+            }))
+    }
 }
 
 /// The count.

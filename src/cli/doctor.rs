@@ -6,7 +6,7 @@ use super::out::{Out, Style, count, json_line};
 use super::outcome::{Ended, Outcome, code};
 use super::verify::check;
 use clap::Args;
-use semj::{Status, VerifyLevel, Verification};
+use semj::{Status, Verification, VerifyLevel};
 use serde::Serialize;
 
 /// Explain what is wrong with the journal, and repair it safely

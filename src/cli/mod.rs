@@ -26,7 +26,7 @@ mod why;
 use clap::{Args, Parser, Subcommand};
 use interrupt::Interrupt;
 use outcome::{Ended, Outcome, code};
-use semj::{Journal, Options, ReadError, Reader};
+use semj::{Journal, Options, Reader};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ use super::outcome::{Ended, Outcome, code};
 use super::{Context, escape};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use semj::{Damage, Reader, TornTail, VerifyLevel, Verification};
+use semj::{Damage, Reader, TornTail, Verification, VerifyLevel};
 use serde::Serialize;
 use std::path::Path;
 

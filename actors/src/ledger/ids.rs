@@ -44,8 +44,14 @@ impl IdIndex {
                 return Ok(Some(Known { sequence: derived, digest: None }));
             }
         }
-        let found = self.segments.find_given_id(id, self.in_record)?;
-        Ok(found.map(|sequence| Known { sequence, digest: None }))
+        let Some(sequence) = self.segments.find_given_id(id, self.in_record)? else { return Ok(None) };
+        Ok(Some(Known { sequence, digest: self.segments.digest_of(sequence)? }))
+    }
+
+    /// Ids of events up to `through` are found in the record as quickly: their memory is free again.
+    pub fn forget(&mut self, through: u64) {
+        self.recent.retain(|_, known| known.sequence > through);
+        self.in_record = self.in_record.max(through);
     }
 
     /// Notes the id of an event just admitted.

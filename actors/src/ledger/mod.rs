@@ -16,14 +16,13 @@ pub use prepare::Prepared;
 pub use streams::Streams;
 
 use crate::error::{EmitError, PoisonCause};
-use parking_lot::Mutex;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use semj_storage::error::ReadError;
 use semj_storage::event::Cause;
 use semj_storage::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, LEDGER_BYTES_MAX, LEDGER_EVENTS_MAX};
-use semj_storage::log::entry::{FLAG_KEYED, put_envelope};
+use semj_storage::log::entry::{FLAG_ENGINE, FLAG_KEYED, put_envelope};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Why nothing is admitted at the moment, or any more.
 #[derive(Clone, Debug)]
@@ -261,7 +260,8 @@ impl Ledger {
             let body = prepared.bodies.get(body_start..item.body_end as usize).unwrap_or_default();
             body_start = item.body_end as usize;
             let start = state.open.bytes.len() as u32;
-            let flags = if item.key.is_some() { FLAG_KEYED } else { 0 };
+            let keyed = if item.key.is_some() { FLAG_KEYED } else { 0 };
+            let flags = keyed | if prepared.engine { FLAG_ENGINE } else { 0 };
             let local_sequence = local.next(item.stream);
             put_envelope(
                 &mut state.open.bytes,
@@ -428,6 +428,11 @@ impl Ledger {
     /// Whether the caller is the one who must wake the sleeping lanes.
     pub fn claim_wake(&self) -> bool {
         self.parked.swap(false, Ordering::SeqCst)
+    }
+
+    /// Events up to `through` lie in sealed segments: their ids need no memory any more.
+    pub fn forget_ids(&self, through: u64) {
+        self.ids.lock().forget(through);
     }
 
     /// The id and sequence a cause stands for, among events before `before`.

@@ -15,6 +15,8 @@ pub struct Prepared {
     pub(super) items: Vec<Item>,
     pub(super) causes: Vec<Cause>,
     pub(super) agents: [u8; 32],
+    /// The engine emits them itself.
+    pub(super) engine: bool,
 }
 
 /// One encoded event.
@@ -41,6 +43,12 @@ impl Prepared {
         self.items.clear();
         self.causes.clear();
         self.agents = [0; 32];
+        self.engine = false;
+    }
+
+    /// What is prepared here comes from the engine itself, not from a host.
+    pub fn set_engine(&mut self) {
+        self.engine = true;
     }
 
     /// Encodes one event bound for the stream with this slot.

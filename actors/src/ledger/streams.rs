@@ -2,19 +2,25 @@
 
 use super::prepare::Prepared;
 use super::{EmitError, Refused};
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use crate::sync::{Mutex, MutexGuard, RwLock};
+use semj_storage::error::ReadError;
+use semj_storage::log::Segments;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-/// All streams by name.
-#[derive(Debug, Default)]
+/// All streams by name: those met in this process's life in memory, the rest in the record.
+#[derive(Debug)]
 pub struct Streams {
     slots: RwLock<HashMap<Box<[u8]>, u32>>,
     counts: Mutex<Counts>,
+    segments: Arc<Segments>,
+    /// Events up to here are looked up in the record when a name is new.
+    in_record: u64,
 }
 
 /// The counters, locked.
 #[derive(Debug, Default)]
-pub struct Counts(Vec<(Box<[u8]>, u64)>);
+pub(super) struct Counts(Vec<(Box<[u8]>, u64)>);
 
 impl Counts {
     /// Takes the next local sequence of a stream.
@@ -31,31 +37,26 @@ impl Counts {
 }
 
 impl Streams {
-    /// The slot of a stream; a new one starts with no event.
-    pub fn slot(&self, name: &[u8]) -> u32 {
+    /// Streams over the record up to `in_record`, and nothing admitted yet.
+    pub fn new(segments: Arc<Segments>, in_record: u64) -> Self {
+        Streams { slots: RwLock::default(), counts: Mutex::default(), segments, in_record }
+    }
+
+    /// The slot of a stream; a name met for the first time is looked up in the record.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn slot(&self, name: &[u8]) -> Result<u32, ReadError> {
         if let Some(slot) = self.slots.read().get(name) {
-            return *slot;
+            return Ok(*slot);
         }
+        let count = self.segments.stream_count(name, self.in_record)?;
         let mut slots = self.slots.write();
         let mut counts = self.counts.lock();
-        *slots.entry(name.into()).or_insert_with(|| {
-            counts.0.push((name.into(), 0));
+        Ok(*slots.entry(name.into()).or_insert_with(|| {
+            counts.0.push((name.into(), count));
             counts.0.len() as u32 - 1
-        })
-    }
-
-    /// Notes that a stream holds at least so many events, as found in the record.
-    pub fn seen(&self, name: &[u8], local_sequence: u64) {
-        let slot = self.slot(name);
-        if let Some((_, count)) = self.counts.lock().0.get_mut(slot as usize) {
-            *count = (*count).max(local_sequence);
-        }
-    }
-
-    /// How many events a stream holds, admitted ones included.
-    pub fn count(&self, name: &[u8]) -> u64 {
-        let slot = self.slots.read().get(name).copied();
-        slot.and_then(|s| self.counts.lock().0.get(s as usize).map(|(_, c)| *c)).unwrap_or(0)
+        }))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {

@@ -77,10 +77,22 @@ impl Handler<IndexDoorbell> for IndexerActor {
 }
 
 impl IndexerActor {
+    /// One finished segment gets its seal. Without it everything works, only opening takes longer.
+    fn seal(&self, pipeline: &Pipeline) {
+        if let Ok(Some(through)) = pipeline.sealer().seal_one(pipeline.segments(), pipeline.clock().wall_ns())
+        {
+            pipeline.ledger().forget_ids(through);
+            if pipeline.sealer().has_work() {
+                pipeline.bells.index.ring();
+            }
+        }
+    }
+
     fn work(&mut self, ctx: &mut Context<Self>) {
         self.working = false;
         crate::chaos::point("indexer:before_step");
         let pipeline = &self.seed.pipeline;
+        self.seal(pipeline);
         if !self.seed.keeper.ready(pipeline) {
             return;
         }

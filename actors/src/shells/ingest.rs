@@ -67,6 +67,7 @@ impl IngestActor {
     fn work(&mut self, ctx: &mut Context<Self>) {
         crate::chaos::point("ingest:before_cut");
         let pipeline = self.seed.pipeline.clone();
+        pipeline.tell_shed();
         loop {
             match pipeline.next_range() {
                 Ok(Some(range)) => self.seed.batcher.do_send(range),

@@ -93,6 +93,7 @@ impl Event<'_> {
         text("source bytes", "source", x.source.as_ref(), NAME_BYTES_MAX)?;
         at_most("links", "links", x.links.len(), LINKS_MAX)?;
         for link in &x.links {
+            at_most("link strength", "links", link.strength.unwrap_or(0) as usize, 100)?;
             text("link kind bytes", "links", link.kind.as_ref(), NAME_BYTES_MAX)?;
             text("link description bytes", "links", link.description.as_ref(), TEXT_BYTES_MAX)?;
         }

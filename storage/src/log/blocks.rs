@@ -68,6 +68,20 @@ impl BlockList {
         }
     }
 
+    /// Whether nothing was walked yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.blocks.is_empty() && self.walked_to == SEGMENT_HEADER_BYTES as u64
+    }
+
+    /// Takes the blocks of a sealed segment from its footer.
+    pub(crate) fn fill(&mut self, blocks: Vec<BlockInfo>) {
+        if let Some(last) = blocks.last() {
+            self.next_sequence = last.summary.last_sequence + 1;
+            self.walked_to = last.offset + super::block::HEADER_BYTES as u64 + u64::from(last.stored_len);
+            self.blocks = blocks;
+        }
+    }
+
     /// The last event the walk has passed.
     pub(crate) fn last_sequence(&self) -> u64 {
         self.next_sequence - 1

@@ -15,7 +15,7 @@ pub fn genesis(journal: &Uuid) -> ChainValue {
 }
 
 /// The digest of one unit's uncompressed bytes.
-pub fn unit_digest(unit: &[u8]) -> [u8; 32] {
+pub(super) fn unit_digest(unit: &[u8]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(b"semj unit v1");
     hasher.update(unit);
@@ -23,7 +23,7 @@ pub fn unit_digest(unit: &[u8]) -> [u8; 32] {
 }
 
 /// The value after a unit.
-pub fn link(before: &ChainValue, first_sequence: u64, count: u32, digest: &[u8; 32]) -> ChainValue {
+pub(super) fn link(before: &ChainValue, first_sequence: u64, count: u32, digest: &[u8; 32]) -> ChainValue {
     let mut hasher = Sha256::new();
     hasher.update(b"semj chain link v1");
     hasher.update(before);
@@ -34,7 +34,7 @@ pub fn link(before: &ChainValue, first_sequence: u64, count: u32, digest: &[u8; 
 }
 
 /// A segment's seal.
-pub fn seal(journal: &Uuid, first: u64, last: u64, count: u64, chain: &ChainValue) -> [u8; 32] {
+pub(super) fn seal(journal: &Uuid, first: u64, last: u64, count: u64, chain: &ChainValue) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(b"semj segment seal v1");
     hasher.update(journal.as_bytes());

@@ -2,7 +2,9 @@
 
 use super::block::{BlockHeader, SummaryBuilder};
 use super::chain::ChainValue;
+use super::footer::{FooterBuilder, FooterHead};
 use super::reader::{check_block, read_header};
+use super::seal::{collect, seal_is_right};
 use super::segment::{HeaderError, MARK_BYTES, SEGMENT_HEADER_BYTES, semj_header_is_whole};
 use super::unit::UnitRef;
 use super::walk::{Item, Walk};
@@ -36,6 +38,8 @@ pub(crate) struct SegmentOutcome {
     pub(crate) damage: Vec<Damage>,
     /// The chain after the last event; `None` when damage hides it.
     pub(crate) chain: Option<ChainValue>,
+    /// What the footer should tell, where every event is looked at.
+    footer: Option<FooterBuilder>,
 }
 
 impl SegmentCheck<'_> {
@@ -70,7 +74,8 @@ pub(crate) fn check_segment(
     check: &SegmentCheck<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<SegmentOutcome, ReadError> {
-    let mut out = SegmentOutcome { chain: check.chain_before, ..SegmentOutcome::default() };
+    let footer = (check.level == VerifyLevel::Deep).then(FooterBuilder::default);
+    let mut out = SegmentOutcome { chain: check.chain_before, footer, ..SegmentOutcome::default() };
     check_header(check, &mut out)?;
     let walk = Walk { file: check.file, len: check.len, journal: check.journal };
     let (mut offset, mut next) = (SEGMENT_HEADER_BYTES as u64, check.first);
@@ -170,8 +175,12 @@ fn check_one_block(
     } else if check.level == VerifyLevel::Quick {
         Ok(())
     } else {
-        check_block(check.file, h).map_err(check.io())?.and_then(|raw| {
-            if check.level == VerifyLevel::Deep { check_events(h, &raw) } else { check_entries(&raw) }
+        check_block(check.file, h).map_err(check.io())?.and_then(|raw| match &mut out.footer {
+            Some(footer) => {
+                collect(h, &raw, check.first, footer);
+                check_events(h, &raw)
+            }
+            None => check_entries(&raw),
         })
     };
     match verdict {
@@ -242,16 +251,66 @@ fn check_rest(
                 offset += MARK_BYTES as u64;
                 continue;
             }
+            Item::Block(h)
+                if h.count == 0 && h.first_sequence == next && out.chain == Some(h.chain_before) =>
+            {
+                check_one_block(check, &h, out)?;
+                offset = h.end();
+                continue;
+            }
             Item::Block(h) if h.first_sequence > check.end => {
                 offset = h.end();
                 continue;
             }
             Item::End(mark) => format!("end mark of event {}, expected {}", mark.last, next - 1),
             Item::Block(h) => format!("block of event {} behind the end", h.first_sequence),
-            Item::Footer => "a footer that no seal names".into(),
+            Item::Footer => match check_footer(check, walk, offset, out)? {
+                Ok(()) => return Ok(()),
+                Err(reason) => reason,
+            },
             Item::Invalid(reason) => reason,
         };
         out.damage.push(check.spot(offset, check.len - offset, None, reason));
         return Ok(());
+    }
+}
+
+/// The footer and the seal of a segment; the outer error is the disk's, the inner one says what is wrong.
+fn check_footer(
+    check: &SegmentCheck<'_>,
+    walk: &Walk<'_>,
+    offset: u64,
+    out: &SegmentOutcome,
+) -> Result<Result<(), String>, ReadError> {
+    let Some(seal) = walk.seal().map_err(check.io())? else {
+        return Ok(Err("a footer without a seal".into()));
+    };
+    if seal.footer != offset || seal.first != check.first || seal.last != check.end {
+        return Ok(Err(format!(
+            "seal of events {} to {}, expected {} to {}",
+            seal.first, seal.last, check.first, check.end
+        )));
+    }
+    if out.chain.is_some_and(|chain| !seal_is_right(&seal, &check.journal, &chain)) {
+        return Ok(Err("the seal does not fit the events".into()));
+    }
+    let mut bytes = vec![0; (seal.offset - offset) as usize];
+    let n = check.file.read_at(&mut bytes, offset).map_err(check.io())?;
+    let bytes = bytes.get(..n).unwrap_or_default();
+    let Some(head) = FooterHead::decode(bytes, &check.journal, offset, seal.offset) else {
+        return Ok(Err("checksum of the footer is wrong".into()));
+    };
+    for (at, length, crc) in head.sections {
+        let start = (at - offset) as usize;
+        let section = bytes.get(start..start + length as usize).unwrap_or_default();
+        if crc32fast::hash(section) != crc {
+            return Ok(Err("checksum of a section of the footer is wrong".into()));
+        }
+    }
+    match &out.footer {
+        Some(footer) if footer.clone().encode(&check.journal) != bytes => {
+            Ok(Err("the footer is not what the blocks say".into()))
+        }
+        _ => Ok(Ok(())),
     }
 }

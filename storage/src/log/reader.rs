@@ -2,15 +2,16 @@
 
 use super::block::{BlockHeader, HEADER_BYTES};
 use super::blocks::{BlockInfo, BlockList};
-use super::entry::{EntryRef, derived_sequence};
-use super::segment::{SEGMENT_HEADER_BYTES, file_name, parse_name};
+use super::entry::EntryRef;
+use super::footer::{FooterHead, decode_blocks};
+use super::lookup::{FooterSets, Names};
+use super::segment::{Mark, SEGMENT_HEADER_BYTES, file_name, parse_name};
 use super::unit::{PREAMBLE_BYTES, Preamble, ROW_BYTES, UnitRef, parse_entry};
 use super::walk::Walk;
 use crate::backend::{Backend, File, OpenMode};
 use crate::error::{Damage, ReadError};
 use crate::query::{BlockSummary, EventSource};
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,21 +26,23 @@ const OPEN_FILES_MAX: usize = 64;
 
 /// One segment as readers see it.
 #[derive(Debug)]
-struct Segment {
-    first: u64,
-    path: PathBuf,
+pub(super) struct Segment {
+    pub(super) first: u64,
+    pub(super) path: PathBuf,
     list: Mutex<BlockList>,
-    /// Ids given by callers, as far as they have been collected.
-    ids: Mutex<(u64, HashMap<Uuid, u64>)>,
+    /// What an unsealed segment's events tell, as far as it has been collected.
+    pub(super) names: Mutex<Names>,
+    /// The sets of a sealed segment's footer, once they were looked for and found.
+    pub(super) sets: Mutex<Option<Arc<FooterSets>>>,
 }
 
 /// The segments of a journal, shared by all readers of one process.
 #[derive(Debug)]
 pub struct Segments {
-    backend: Arc<dyn Backend>,
-    folder: PathBuf,
-    journal: Uuid,
-    list: RwLock<Vec<Arc<Segment>>>,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) folder: PathBuf,
+    pub(super) journal: Uuid,
+    pub(super) list: RwLock<Vec<Arc<Segment>>>,
     files: Mutex<Vec<(u64, Arc<dyn File>)>>,
     cache: Mutex<Vec<(u64, u64, Arc<Vec<u8>>)>>,
 }
@@ -94,7 +97,8 @@ impl Segments {
                     first,
                     path,
                     list: Mutex::new(BlockList::new(first)),
-                    ids: Mutex::default(),
+                    names: Mutex::default(),
+                    sets: Mutex::default(),
                 }),
             );
         }
@@ -120,7 +124,7 @@ impl Segments {
         Some((list.get(at)?.clone(), list.get(at + 1).map(|s| s.first)))
     }
 
-    fn file(&self, segment: &Segment) -> Result<Arc<dyn File>, ReadError> {
+    pub(super) fn file(&self, segment: &Segment) -> Result<Arc<dyn File>, ReadError> {
         let mut files = self.files.lock();
         if let Some(at) = files.iter().position(|(first, _)| *first == segment.first) {
             let found = files.remove(at);
@@ -151,6 +155,16 @@ impl Segments {
             let io = |e| ReadError::io(&segment.path, "read the segment", e);
             let len = file.len().map_err(io)?;
             let walk = Walk { file: file.as_ref(), len, journal: self.journal };
+            if list.is_new()
+                && let Some((footer, seal)) = find_footer(&walk).map_err(io)?
+                && seal.last >= last
+            {
+                let (at, length, crc) = footer.sections[0];
+                let bytes = read_exact(file.as_ref(), at, length as usize).map_err(io)?;
+                if let Some(blocks) = decode_blocks(&bytes, crc, segment.first) {
+                    list.fill(blocks);
+                }
+            }
             list.extend(&walk, &segment.path, last).map_err(io)?;
         }
         let from = list.blocks.partition_point(|b| b.summary.last_sequence < first);
@@ -307,73 +321,45 @@ impl Segments {
         Ok(())
     }
 
-    /// Collects the ids of a segment up to `last` and looks one up.
-    fn id_in(&self, segment: &Segment, last: u64, id: &Uuid) -> Result<Option<u64>, ReadError> {
-        let mut ids = segment.ids.lock();
-        let mut from = ids.0.max(segment.first - 1) + 1;
+    /// Visits what can be read of a range.
+    ///
+    /// # Errors
+    /// When the record cannot be read for another reason than damage.
+    pub fn read_past_damage(
+        &self,
+        first: u64,
+        last: u64,
+        visit: &mut dyn FnMut(&EntryRef<'_>),
+    ) -> Result<(), ReadError> {
+        let mut from = first;
         while from <= last {
-            let result = self.read(from, last, &mut |entry| {
-                if let Some(given) = entry.given_id {
-                    ids.1.insert(given, entry.sequence);
-                }
+            let read = self.read(from, last, &mut |entry| {
+                visit(entry);
                 ControlFlow::Continue(())
             });
-            match result {
-                Ok(()) => from = last + 1,
+            match read {
+                Ok(()) => break,
                 Err(ReadError::Damaged(d)) if d.last_sequence >= from => from = d.last_sequence + 1,
                 Err(e) => return Err(e),
             }
         }
-        ids.0 = ids.0.max(last);
-        Ok(ids.1.get(id).copied())
+        Ok(())
     }
+}
 
-    /// Whether event `sequence`, which must be durable, has this id.
-    ///
-    /// # Errors
-    /// When the record cannot be read; damage counts as "no".
-    pub fn has_id(&self, sequence: u64, id: &Uuid) -> Result<bool, ReadError> {
-        let mut same = false;
-        let read = self.read(sequence, sequence, &mut |entry| {
-            same = entry.id() == *id;
-            ControlFlow::Continue(())
-        });
-        match read {
-            Err(e) if !e.is_damage() => Err(e),
-            _ => Ok(same),
-        }
-    }
+/// The footer's head and the seal of a sealed segment.
+pub(super) fn find_footer(walk: &Walk<'_>) -> std::io::Result<Option<(FooterHead, Mark)>> {
+    let Some(seal) = walk.seal()? else { return Ok(None) };
+    let head = read_exact(walk.file, seal.footer, FooterHead::BYTES)?;
+    Ok(FooterHead::decode(&head, &walk.journal, seal.footer, seal.offset).map(|head| (head, seal)))
+}
 
-    /// The event whose caller gave it this id, among those up to `last`.
-    ///
-    /// # Errors
-    /// When the record cannot be read.
-    pub fn find_given_id(&self, id: &Uuid, last: u64) -> Result<Option<u64>, ReadError> {
-        let list = self.list.read().clone();
-        let mut end = last;
-        for segment in list.iter().rev() {
-            if segment.first <= end {
-                if let Some(sequence) = self.id_in(segment, end, id)? {
-                    return Ok(Some(sequence));
-                }
-                end = segment.first - 1;
-            }
-        }
-        Ok(None)
-    }
-
-    /// The event with this id, given or derived, among those up to `last`.
-    ///
-    /// # Errors
-    /// When the record cannot be read.
-    pub fn find_id(&self, id: &Uuid, last: u64) -> Result<Option<u64>, ReadError> {
-        if let Some(sequence) = derived_sequence(id).filter(|s| (1..=last).contains(s))
-            && self.has_id(sequence, id)?
-        {
-            return Ok(Some(sequence));
-        }
-        self.find_given_id(id, last)
-    }
+/// So many bytes from there, or fewer where the file ends.
+pub(super) fn read_exact(file: &dyn File, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length.min(file.len()?.saturating_sub(offset) as usize)];
+    let n = file.read_at(&mut bytes, offset)?;
+    bytes.truncate(n);
+    Ok(bytes)
 }
 
 fn open_body(block: &BlockInfo, stored: Vec<u8>) -> Result<Vec<u8>, String> {

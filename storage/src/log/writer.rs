@@ -6,7 +6,7 @@ use super::lock::{LockFile, OwnerState, Watermark};
 use super::prealloc::Prealloc;
 use super::recover::{Recovered, Tail};
 use super::segment::{END_MAGIC, MARK_BYTES, Mark, SEGMENT_HEADER_BYTES, SegmentHeader, file_name};
-use crate::backend::{Backend, File, OpenMode};
+use crate::backend::{Backend, OpenMode};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +43,10 @@ pub enum AppendError {
 impl From<io::Error> for AppendError {
     fn from(e: io::Error) -> Self {
         match e.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-            Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => AppendError::Full(e),
+            // A limit on the size of files is as good as a full disk: nothing was written, and it may be lifted.
+            Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::FBIG) => {
+                AppendError::Full(e)
+            }
             _ if e.kind() == io::ErrorKind::StorageFull => AppendError::Full(e),
             _ => AppendError::Disk(e),
         }

@@ -172,11 +172,9 @@ pub fn why(
             edges.extend(reader.event(*carrier)?.iter().flat_map(edges_of));
         }
         for edge in edges.into_iter().filter(|e| e.effect_sequence == Some(sequence)) {
-            if let Some(cause) = edge.cause_sequence {
-                if walk.reach(cause, depth + 1) {
-                    queue.push_back(cause);
-                    walk.events.extend(reader.event(cause)?.map(|event| (cause, event)));
-                }
+            if let Some(cause) = edge.cause_sequence.filter(|c| walk.reach(*c, depth + 1)) {
+                queue.push_back(cause);
+                walk.events.extend(reader.event(cause)?.map(|event| (cause, event)));
             }
             walk.add_edge(depth, edge);
         }
@@ -291,18 +289,16 @@ impl Pass {
         for edge in edges_of(carrier) {
             let Some(cause) = edge.cause_sequence.filter(|c| self.active.contains_key(c)) else { continue };
             let depth = walk.depth_of(cause) + 1;
-            if let Some(effect) = edge.effect_sequence {
-                if walk.reach(effect, depth) {
-                    let own = effect == carrier.sequence;
-                    if own {
-                        walk.events.insert(effect, carrier.clone());
-                    } else if !walk.events.contains_key(&effect) {
-                        self.missing.push(effect);
-                    }
-                    if depth < walk.limits.depth {
-                        let next = if own { &mut self.active } else { &mut self.again };
-                        next.insert(effect, edge.effect);
-                    }
+            if let Some(effect) = edge.effect_sequence.filter(|e| walk.reach(*e, depth)) {
+                let own = effect == carrier.sequence;
+                if own {
+                    walk.events.insert(effect, carrier.clone());
+                } else if !walk.events.contains_key(&effect) {
+                    self.missing.push(effect);
+                }
+                if depth < walk.limits.depth {
+                    let next = if own { &mut self.active } else { &mut self.again };
+                    next.insert(effect, edge.effect);
                 }
             }
             walk.add_edge(depth - 1, edge);

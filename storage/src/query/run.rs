@@ -26,7 +26,8 @@ fn cost(entry: &EntryRef<'_>) -> usize {
 /// The answer to a query, event by event.
 ///
 /// It covers what the source held when the query began. At damage it yields the error once and ends, unless the
-/// query goes on past damage. It holds at most 1,024 events, and stops gathering at 1 MiB of them.
+/// query goes on past damage; damage where index or summaries rule out a match is not met. It holds at most 1,024
+/// events, and stops gathering at 1 MiB of them.
 pub struct QueryRun {
     windows: Windows,
     window: Window,
@@ -245,6 +246,12 @@ impl QueryRun {
         stop.map_or(Ok(()), |damage| Err(damage.into()))
     }
 }
+
+const _: () = {
+    const fn is_shareable<T: Send + Sync + 'static>() {}
+    is_shareable::<QueryRun>();
+    is_shareable::<Index>();
+};
 
 type Take<'a> = dyn FnMut(&EntryRef<'_>, Event<'_>) -> ControlFlow<()> + 'a;
 

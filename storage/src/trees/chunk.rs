@@ -6,8 +6,9 @@ use super::{Bits, ChunkMeta, ChunkView, Kind, TreeError, Wanted, cut, fingerprin
 use crate::event::{Event, Text};
 use crate::limits::CHUNK_EVENTS;
 use crate::log::entry::EntryRef;
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 /// What one kind's dictionary may cost in memory; beyond it places are kept without their values.
 const KIND_BYTES_MAX: usize = 2 << 20;
@@ -20,6 +21,8 @@ const LIST_MAX: usize = Bits::BYTES / PLACE_COST;
 /// The places of one value, ascending.
 #[derive(Clone, Debug)]
 pub(crate) enum Places {
+    /// Many values occur once; they should not cost an allocation.
+    One(u16),
     List(Vec<u16>),
     Bitmap(Box<Bits>),
 }
@@ -28,6 +31,8 @@ impl Places {
     /// Adds a place that is not before the last one; answers whether it was new.
     fn push(&mut self, offset: u16) -> bool {
         match self {
+            Places::One(only) if *only == offset => return false,
+            Places::One(only) => *self = Places::List(vec![*only, offset]),
             Places::List(list) if list.last() == Some(&offset) => return false,
             Places::List(list) if list.len() < LIST_MAX => list.push(offset),
             Places::List(list) => {
@@ -41,22 +46,18 @@ impl Places {
         true
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// All places in order.
+    pub(crate) fn offsets(&self) -> Cow<'_, [u16]> {
         match self {
-            Places::List(list) => list.len(),
-            Places::Bitmap(bits) => bits.count() as usize,
-        }
-    }
-
-    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = u16> + '_> {
-        match self {
-            Places::List(list) => Box::new(list.iter().copied()),
-            Places::Bitmap(bits) => Box::new(bits.iter()),
+            Places::One(only) => Cow::Borrowed(std::slice::from_ref(only)),
+            Places::List(list) => Cow::Borrowed(list),
+            Places::Bitmap(bits) => Cow::Owned(bits.iter().collect()),
         }
     }
 
     fn add_to(&self, into: &mut Bits) {
         match self {
+            Places::One(only) => into.insert(*only),
             Places::List(list) => list.iter().for_each(|o| into.insert(*o)),
             Places::Bitmap(bits) => into.union(bits),
         }
@@ -71,11 +72,30 @@ struct Value {
     next: Option<u32>,
 }
 
+/// A hasher of what is a hash.
+#[derive(Clone, Copy, Debug, Default)]
+struct Same(u64);
+
+impl Hasher for Same {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.0 = self.0.rotate_left(8) ^ u64::from(*b));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
 /// The values of one kind. Found by hash; a value is often the one before, which costs one comparison.
 #[derive(Clone, Debug, Default)]
 struct Dictionary {
     values: Vec<Value>,
-    by_hash: HashMap<u64, u32>,
+    /// The newest value with a hash; the hash is keyed already, so it is not hashed again.
+    by_hash: HashMap<u64, u32, BuildHasherDefault<Same>>,
     latest: u32,
     cost: usize,
     overflow: Option<Box<Bits>>,
@@ -97,11 +117,9 @@ impl Dictionary {
     fn add(&mut self, hasher: &RandomState, value: &[u8], offset: u16) {
         let value = cut(value);
         let again = self.values.get_mut(self.latest as usize).filter(|v| *v.bytes == *value);
-        if let Some(known) = again {
-            if self.cost < KIND_BYTES_MAX {
-                self.cost += if known.places.push(offset) { PLACE_COST } else { 0 };
-                return;
-            }
+        if let Some(known) = again.filter(|_| self.cost < KIND_BYTES_MAX) {
+            self.cost += if known.places.push(offset) { PLACE_COST } else { 0 };
+            return;
         }
         let hash = hasher.hash_one(&*value);
         let found = self.find(hash, &value);
@@ -110,17 +128,17 @@ impl Dictionary {
             self.overflow.get_or_insert_with(Box::default).insert(offset);
             return;
         }
-        let index = found.unwrap_or_else(|| {
-            let index = self.values.len() as u32;
-            let next = self.by_hash.insert(hash, index);
-            self.values.push(Value { bytes: value.into(), places: Places::List(Vec::new()), next });
-            index
-        });
-        if let Some(known) = self.values.get_mut(index as usize) {
-            known.places.push(offset);
+        match found.and_then(|index| self.values.get_mut(index as usize)) {
+            Some(known) => {
+                known.places.push(offset);
+            }
+            None => {
+                let next = self.by_hash.insert(hash, self.values.len() as u32);
+                self.values.push(Value { bytes: value.into(), places: Places::One(offset), next });
+            }
         }
         self.cost += more;
-        self.latest = index;
+        self.latest = found.unwrap_or(self.values.len() as u32 - 1);
     }
 }
 
@@ -181,10 +199,8 @@ impl ChunkPostings {
 
     /// Takes note of an event that has a place and no content, or none that can be read.
     pub fn add_bare(&mut self, entry: &EntryRef<'_>) {
-        if let Some(offset) = self.advance(entry.sequence) {
-            if !entry.is_tombstone() {
-                self.meta.unread.insert(offset);
-            }
+        if let Some(offset) = self.advance(entry.sequence).filter(|_| !entry.is_tombstone()) {
+            self.meta.unread.insert(offset);
         }
     }
 
@@ -280,8 +296,9 @@ impl ChunkView for ChunkPostings {
         if is_prefix {
             let under = dictionary.values.iter().filter(|v| v.bytes.starts_with(&target));
             under.for_each(|v| v.places.add_to(into));
-        } else if let Some(index) = dictionary.find(self.hasher.hash_one(&*target), &target) {
-            if let Some(value) = dictionary.values.get(index as usize) {
+        } else {
+            let found = dictionary.find(self.hasher.hash_one(&*target), &target);
+            if let Some(value) = found.and_then(|index| dictionary.values.get(index as usize)) {
                 value.places.add_to(into);
             }
         }

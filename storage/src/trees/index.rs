@@ -46,6 +46,8 @@ pub(super) fn digest_of(entry: &EntryRef<'_>) -> [u8; 32] {
 #[derive(Debug, Default)]
 struct State {
     trees: Option<Arc<Trees>>,
+    /// Chunks before this one are not in the trees.
+    first_chunk: u64,
     /// The chunk that follows those in the trees; shared while it is being written to them.
     current: Option<Arc<ChunkPostings>>,
     /// Changes whenever trees come or go: a step that began before must not add to what came after.
@@ -102,8 +104,10 @@ impl Index {
         };
         // Chunks that retention removed altogether are passed over.
         let chunk = (last / CHUNK_EVENTS).max(chunk_of(source.first_sequence()));
+        let is_gapless = last > 0 && chunk == last / CHUNK_EVENTS;
         let mut state = self.state.write();
         state.epoch += 1;
+        state.first_chunk = if is_gapless { 0 } else { chunk };
         let old = state.trees.replace(Arc::new(trees));
         state.failed.extend(old);
         state.current = Some(Arc::new(ChunkPostings::new(chunk)));
@@ -156,7 +160,7 @@ impl Index {
                 // A look-up in memory cannot fail.
                 return look(current.as_ref()).ok();
             }
-            if chunk > current.chunk() {
+            if chunk > current.chunk() || chunk < state.first_chunk {
                 return None;
             }
             (Arc::clone(state.trees.as_ref()?), state.epoch)

@@ -76,7 +76,7 @@ impl ChunkMeta {
             out.extend_from_slice(&min.to_le_bytes());
             out.extend_from_slice(&max.to_le_bytes());
         }
-        write_postings(out, self.unread.iter(), self.unread.count() as usize);
+        write_postings(out, &self.unread.iter().collect::<Vec<_>>());
     }
 
     /// Reads the byte form; `None` when it does not add up.

@@ -172,14 +172,14 @@ pub enum TreeError {
         reason: &'static str,
     },
     /// A row is too long; nothing was written.
-    #[error("row of {actual} bytes, the limit is {limit}")]
+    #[error("tree row of {actual} bytes, the limit is {limit}")]
     TooLong {
         /// Its length, key or value.
         actual: usize,
         /// What it may be at most.
         limit: usize,
     },
-    /// sled made a file for a large value, which it never syncs.
+    /// The folder holds what must not be there, such as sled's files of large values, or cannot be moved.
     #[error("{}: {reason}", path.display())]
     Folder {
         /// Which folder.

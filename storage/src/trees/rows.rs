@@ -72,19 +72,19 @@ fn read_varint(bytes: &mut &[u8]) -> Option<u16> {
     None
 }
 
-/// Appends `count` ascending offsets, in the shorter of two forms.
-pub(crate) fn write_postings(out: &mut Vec<u8>, offsets: impl Iterator<Item = u16>, count: usize) {
+/// Appends ascending offsets, in the shorter of two forms.
+pub(crate) fn write_postings(out: &mut Vec<u8>, offsets: &[u16]) {
     let start = out.len();
-    // A list of no offsets at all can only be told from a bitmap by being one.
-    let mut bits = Bits::EMPTY;
-    write_varint(out, count as u16);
+    write_varint(out, offsets.len() as u16);
     let mut before = 0;
     for offset in offsets {
-        bits.insert(offset);
         write_varint(out, offset - before);
-        before = offset;
+        before = *offset;
     }
-    if count == 0 || out.len() - start > 1 + Bits::BYTES {
+    // A list of no offsets at all can only be told from a bitmap by being one.
+    if offsets.is_empty() || out.len() - start > 1 + Bits::BYTES {
+        let mut bits = Bits::EMPTY;
+        offsets.iter().for_each(|offset| bits.insert(*offset));
         out.truncate(start);
         out.push(0);
         out.extend(bits.to_bytes());
@@ -116,7 +116,8 @@ fn skip_postings(bytes: &mut &[u8]) -> Option<()> {
 
 /// Puts header and checksum before `body`.
 fn sealed(key: &[u8], number: u16, of: u16, body: &[u8]) -> Vec<u8> {
-    let mut value = vec![0; 4];
+    let mut value = Vec::with_capacity(HEADER + body.len());
+    value.extend_from_slice(&[0; 4]);
     value.push(ROW_VERSION);
     value.extend_from_slice(&number.to_le_bytes());
     value.extend_from_slice(&of.to_le_bytes());
@@ -138,27 +139,32 @@ fn checksum(key: &[u8], rest: &[u8]) -> u32 {
 /// Splits the sorted values of one kind into bodies of rows, each with its first value.
 fn bodies(chunk: &ChunkPostings, kind: Kind) -> Vec<RawRow> {
     let mut done: Vec<RawRow> = Vec::new();
+    let mut entry = Vec::with_capacity(ENTRY_BYTES_MAX);
     let mut before: &[u8] = &[];
     for (value, places) in chunk.sorted(kind) {
         let shared = value.iter().zip(before).take_while(|(a, b)| a == b).count();
-        let entry = entry(value, shared, places);
+        entry.clear();
+        write_entry(&mut entry, value, shared, places);
         match done.last_mut() {
             Some((_, body)) if HEADER + body.len() + entry.len() <= TREE_VALUE_BYTES_MAX => {
                 body.extend_from_slice(&entry);
             }
-            _ => done.push((value.to_vec(), self::entry(value, value.len(), places))),
+            _ => {
+                let mut body = Vec::with_capacity(TREE_VALUE_BYTES_MAX);
+                write_entry(&mut body, value, value.len(), places);
+                done.push((value.to_vec(), body));
+            }
         }
         before = value;
     }
     done
 }
 
-fn entry(value: &[u8], shared: usize, places: &Places) -> Vec<u8> {
+fn write_entry(out: &mut Vec<u8>, value: &[u8], shared: usize, places: &Places) {
     let suffix = value.get(shared..).unwrap_or_default();
-    let mut entry = vec![shared as u8, suffix.len() as u8];
-    entry.extend_from_slice(suffix);
-    write_postings(&mut entry, places.iter(), places.len());
-    entry
+    out.extend_from_slice(&[shared as u8, suffix.len() as u8]);
+    out.extend_from_slice(suffix);
+    write_postings(out, &places.offsets());
 }
 
 /// All rows of a chunk, within the limits of keys and values.
@@ -179,7 +185,7 @@ pub(crate) fn encode(number: u64, chunk: &ChunkPostings) -> Result<Vec<RawRow>, 
         if meta.has_overflow(kind) {
             let places = chunk.overflow(kind);
             let mut body = Vec::new();
-            write_postings(&mut body, places.iter(), places.count() as usize);
+            write_postings(&mut body, &places.iter().collect::<Vec<_>>());
             let key = key(OVERFLOW + kind as u8, number, b"");
             let value = sealed(&key, 0, 1, &body);
             rows.push((key, value));
@@ -276,7 +282,7 @@ mod tests {
         ];
         for offsets in sets {
             let mut bytes = Vec::new();
-            write_postings(&mut bytes, offsets.iter().copied(), offsets.len());
+            write_postings(&mut bytes, &offsets);
             assert!(bytes.len() <= 1 + Bits::BYTES, "{} bytes", bytes.len());
             let (mut rest, mut bits) = (bytes.as_slice(), Bits::EMPTY);
             assert_eq!(read_postings(&mut rest, &mut bits), Some(()));

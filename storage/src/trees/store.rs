@@ -9,9 +9,13 @@ use crate::limits::CHUNK_EVENTS;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// sled's cache, in bytes. It is no bound on memory; small values keep its habits small.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 16 << 20;
+/// How often and how long at a time a lock that is held is waited for: half a second in all.
+const LOCK_WAITS: u32 = 100;
+const LOCK_WAIT: Duration = Duration::from_millis(5);
 const TREE: &[u8] = b"postings";
 /// Sorts behind all rows.
 const CURSOR_KEY: &[u8] = &[0xFF];
@@ -65,6 +69,21 @@ fn guarded<T>(action: &'static str, run: impl FnOnce() -> Result<T, TreeError>) 
     })
 }
 
+/// Opens sled. A handle dropped a moment ago may live on in its threads, so a lock that is held is waited for.
+fn open_db(folder: &Path) -> Result<sled::Db, TreeError> {
+    let mut waits = LOCK_WAITS;
+    loop {
+        let config = sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(CACHE_BYTES);
+        match config.open() {
+            Err(sled::Error::Io(e)) if waits > 0 && e.to_string().contains("could not acquire lock") => {
+                waits -= 1;
+                std::thread::sleep(LOCK_WAIT);
+            }
+            other => return other.map_err(sled_error("open")),
+        }
+    }
+}
+
 /// The open trees of a journal.
 pub struct Trees {
     folder: PathBuf,
@@ -85,8 +104,7 @@ impl Trees {
     /// When sled fails or panics, or has made files of large values.
     pub fn open(folder: &Path) -> Result<Self, TreeError> {
         guarded("open", || {
-            let config = sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(CACHE_BYTES);
-            let db = config.open().map_err(sled_error("open"))?;
+            let db = open_db(folder)?;
             let tree = db.open_tree(TREE).map_err(sled_error("open tree"))?;
             let trees = Self { folder: folder.to_owned(), db, tree };
             trees.check_no_blobs()?;
@@ -146,9 +164,11 @@ impl Trees {
         let rows = rows::encode(chunk, postings)?;
         guarded("apply", || {
             let mut batch = sled::Batch::default();
-            // Rows of an earlier attempt may have other keys.
+            // Rows of an earlier attempt may have other keys. A batch is written whole, so one row tells of all.
+            let again =
+                self.tree.contains_key(rows::key(META, chunk, b"")).map_err(sled_error("look for rows"))?;
             let numbers = Kind::ALL.iter().map(|k| *k as u8);
-            for kind in numbers.clone().chain(numbers.map(|n| n + OVERFLOW)).chain([META]) {
+            for kind in numbers.clone().chain(numbers.map(|n| n + OVERFLOW)).filter(|_| again) {
                 for key in self.tree.scan_prefix(rows::key(kind, chunk, b"")).keys() {
                     batch.remove(key.map_err(sled_error("scan"))?);
                 }
@@ -167,7 +187,7 @@ impl Trees {
     /// # Errors
     /// When sled fails or the chunk's own row is missing or damaged.
     pub fn chunk(&self, chunk: u64) -> Result<StoredChunk<'_>, TreeError> {
-        let meta = self.single(META, chunk, |body| ChunkMeta::decode(body))?;
+        let meta = self.single(META, chunk, ChunkMeta::decode)?;
         if u64::from(meta.events) != CHUNK_EVENTS {
             return Err(TreeError::Damaged { chunk, kind: META, reason: "not complete" });
         }

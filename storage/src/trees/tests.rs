@@ -239,6 +239,70 @@ fn spoilt_rows_never_change_an_answer() {
 }
 
 #[test]
+fn queries_beside_the_indexer_and_beside_failures_are_right() {
+    let source = Arc::new(source_of(3 * CHUNK_EVENTS + 500));
+    let query = Query::new().path("/dir-7/").agent("agent-2").reverse(true);
+    let mut expected = source.naive(&query);
+    expected.reverse();
+    let index = Arc::new(Index::new());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let run = QueryRun::new(source.clone(), Some(Arc::clone(&index)), query.clone());
+                    assert_eq!(run.map(|e| e.unwrap().sequence).collect::<Vec<_>>(), expected);
+                }
+            });
+        }
+        for round in 0..4 {
+            let folder = tempfile::tempdir().unwrap();
+            index.install(Trees::open(folder.path()).unwrap(), &*source).unwrap();
+            let mut core = IndexCore::new(Arc::clone(&index));
+            for step in 0.. {
+                let progress = core.step(&*source, 500).unwrap();
+                if step == 10 && round % 2 == 0 {
+                    // Rows vanish under the queries' feet.
+                    let trees = index.trees_for_test();
+                    trees
+                        .tree_for_test()
+                        .scan_prefix([Kind::Path as u8])
+                        .keys()
+                        .map(Result::unwrap)
+                        .for_each(|key| {
+                            trees.tree_for_test().remove(key).unwrap();
+                        });
+                }
+                if progress.is_caught_up() {
+                    break;
+                }
+            }
+            index.fail(TreeError::Stale { reason: "the round is over" });
+            drop(index.take_failed());
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn retention_leaves_no_gap_to_look_into() {
+    let mut source = source_of(3 * CHUNK_EVENTS + 10);
+    source.first = 2 * CHUNK_EVENTS + 7;
+    let folder = tempfile::tempdir().unwrap();
+    let index = index_in(folder.path(), &source);
+    assert_eq!(index.indexed_sequence(), 3 * CHUNK_EVENTS + 10);
+    let plan = Plan::of(&Query::new().agent("agent-1"));
+    assert_eq!([0, 1].map(|chunk| plan.candidates(&index, chunk)), [None, None]);
+    assert!(plan.candidates(&index, 2).is_some_and(|c| c.matching.count() > 800));
+    drop(index);
+    // More was removed since: the trees end before the record begins.
+    let mut source = source_of(9 * CHUNK_EVENTS);
+    source.first = 5 * CHUNK_EVENTS;
+    let refused = Index::new().install(Trees::open(folder.path()).unwrap(), &source);
+    assert!(matches!(refused, Err(TreeError::Stale { .. })), "{refused:?}");
+}
+
+#[test]
 fn one_lost_row_of_many_is_noticed() {
     let source = source_of(CHUNK_EVENTS);
     let folder = tempfile::tempdir().unwrap();
@@ -286,6 +350,17 @@ fn a_crash_between_rows_and_cursor_repeats_the_chunk() {
     assert_eq!(candidates.matching.count(), 819);
     assert_eq!(plan.candidates(&index, 1).unwrap().through, CHUNK_EVENTS + 10);
     assert_eq!(plan.candidates(&index, 2), None);
+}
+
+#[test]
+fn a_handle_dropped_a_moment_ago_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..20 {
+        drop(Trees::open(folder.path()).unwrap());
+    }
+    let held = Trees::open(folder.path()).unwrap();
+    assert!(Trees::open(folder.path()).is_err(), "one at a time");
+    drop(held);
 }
 
 #[test]
