@@ -194,7 +194,6 @@ impl Reader {
         let known = self.look()?;
         let Stamp { owned, lock, .. } = known.stamp;
         let (segments, bytes) = measure(&self.layout.segments());
-        let first = known.segments.as_ref().and_then(|s| s.firsts().first().copied()).unwrap_or(0);
         let state = match lock.and_then(|l| l.watermark) {
             Some(w) if owned => state_of_owner(w.state),
             _ if owned => "open",
@@ -202,8 +201,8 @@ impl Reader {
             _ => "idle",
         };
         Ok(Status {
-            events: if first == 0 { 0 } else { (known.last + 1).saturating_sub(first) },
-            first_sequence: if known.last == 0 { 0 } else { first },
+            events: known.last,
+            first_sequence: known.last.min(1),
             durable_sequence: known.last,
             indexed_sequence: lock.map_or(0, |l| l.indexed.min(known.last)),
             bytes,

@@ -24,6 +24,11 @@ impl Events {
     pub fn damage_skipped(&self) -> u64 {
         self.0.damage_skipped()
     }
+
+    /// The damage that was passed over so far: its first 64 spots.
+    pub fn damage_passed(&self) -> &[crate::Damage] {
+        self.0.damage_passed()
+    }
 }
 
 impl Iterator for Events {

@@ -95,11 +95,6 @@ impl Filters {
     pub(crate) fn query_now(&self) -> semj::Query {
         self.query(when::now())
     }
-
-    /// Whether damage is to be passed over.
-    pub(crate) fn past_damage(&self) -> bool {
-        self.past_damage
-    }
 }
 
 fn event_type(text: &str) -> Result<EventType, String> {

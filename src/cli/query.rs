@@ -36,7 +36,7 @@ impl Selection {
         context: &Context,
         each: impl FnMut(Recorded) -> Result<(), Ended>,
     ) -> Result<u64, Ended> {
-        let found = walk(context, &context.read()?, self.query(), self.filters.past_damage(), each)?;
+        let found = walk(context, &context.read()?, self.query(), each)?;
         self.judge(found).map(|()| found)
     }
 
@@ -47,26 +47,26 @@ impl Selection {
 
 /// Hands every event that answers `query` to `each`, and counts them.
 ///
-/// Damage ends it with the place of the damage, or is told on stderr and passed over.
+/// Damage ends it with the place of the damage, or is passed over and told on stderr.
 pub(crate) fn walk(
     context: &Context,
     reader: &Reader,
     query: semj::Query,
-    past_damage: bool,
     mut each: impl FnMut(Recorded) -> Result<(), Ended>,
 ) -> Result<u64, Ended> {
     let mut found = 0;
-    for next in reader.run(query).map_err(|e| context.failed(&e))? {
+    let mut events = reader.run(query).map_err(|e| context.failed(&e))?;
+    for next in events.by_ref() {
         match next {
             Ok(event) => {
                 found += 1;
                 each(event)?;
             }
-            Err(e) if past_damage && e.kind() == semj::ErrorKind::Damaged => {
-                out::complain(&format!("passed over: {e}"));
-            }
             Err(e) => return Err(context.failed(&e)),
         }
+    }
+    for damage in events.damage_passed() {
+        out::complain(&format!("passed over: {damage}"));
     }
     Ok(found)
 }

@@ -37,7 +37,7 @@ impl Tail {
         let ended = if self.lines == 0 {
             Ok(0)
         } else {
-            walk(context, &reader, newest, self.filters.past_damage(), |event| {
+            walk(context, &reader, newest, |event| {
                 events.push(event);
                 Ok(())
             })
@@ -73,7 +73,7 @@ impl Tail {
         let filters = self.filters.query_now();
         let after = filters.after.unwrap_or(0).max(seen);
         let new = until(filters, durable).after(after);
-        let ended = walk(context, reader, new, self.filters.past_damage(), |event| {
+        let ended = walk(context, reader, new, |event| {
             timeline::show(out, context.json(), &event)
         });
         out.flush()?;

@@ -69,6 +69,10 @@ pub fn verify(
     let mut segments = Vec::new();
     let mut total = 0;
     for (first, path) in crate::log::segment_files(backend, folder)? {
+        if watermark.is_some() && first > last + 1 {
+            // Begun by the owner since its watermark was read.
+            break;
+        }
         let file =
             backend.open(&path, OpenMode::Read).map_err(|e| ReadError::io(&path, "open the segment", e))?;
         let len = file.len().map_err(|e| ReadError::io(&path, "measure the segment", e))?;
@@ -79,8 +83,7 @@ pub fn verify(
         }
         segments.push((first, path, file, len));
     }
-    let mut expected = segments.first().map_or(1, |(first, ..)| (*first).min(last + 1));
-    let mut chain = (expected == 1).then_some(report.head_chain);
+    let (mut expected, mut chain) = (1, Some(report.head_chain));
     let mut done = 0;
     for (at, (first, path, file, len)) in segments.iter().enumerate() {
         let following = segments.get(at + 1).map(|(f, ..)| *f);
@@ -108,13 +111,15 @@ pub fn verify(
             len: *len,
             chain_before: chain,
             level,
-            // What is cut was never committed.
-            tail_is_open: growing || cut(path),
+            // What lies behind a live owner's last commit is still being written.
+            tail_is_open: following.is_none() && (watermark.is_some() || report.torn_tail.is_some()),
+            owned: watermark.is_some(),
         };
         let outcome = check_segment(&check, &mut |bytes| progress(done + bytes, total))?;
         done += len;
         report.events += outcome.events;
         report.damage.extend(outcome.damage);
+        report.torn_tail = report.torn_tail.or(outcome.torn);
         chain = outcome.chain;
         expected = end.max(first - 1) + 1;
         report.head_chain = chain.unwrap_or(report.head_chain);

@@ -1,6 +1,7 @@
 //! Commits batches: one write and one `fdatasync` each, on a lane of its own because these calls block.
 //! Receives: `CommitBatch`, `DurableDoorbell`. Emits: the watermark; doorbells to ingest and indexer.
-//! Owns: a batch that found the disk full. Survives its crash: the writer, and all uncommitted events in the ledger.
+//! Owns: the batches that wait for room on a full disk. Survives its crash: the writer, and all uncommitted events in
+//! the ledger.
 //! Limits: one batch per message.
 
 use crate::messages::{CommitBatch, DurableDoorbell};
@@ -8,6 +9,7 @@ use crate::pipeline::{Commit, Pipeline};
 use crate::supervision::{Recover, Role};
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 use semj_storage::log::PreparedBlock;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,14 +27,15 @@ pub struct PersisterSeed {
 #[derive(Debug)]
 pub struct PersisterActor {
     seed: PersisterSeed,
-    held: Option<(u64, Box<PreparedBlock>)>,
+    /// Empty but for a full disk: its first batch found no room, the others came behind it.
+    held: VecDeque<(u64, Box<PreparedBlock>)>,
 }
 
 impl Recover for PersisterActor {
     type Seed = PersisterSeed;
     const ROLE: Role = Role::Persister;
     fn recover(seed: PersisterSeed) -> Self {
-        PersisterActor { seed, held: None }
+        PersisterActor { seed, held: VecDeque::new() }
     }
 }
 
@@ -46,7 +49,7 @@ impl Actor for PersisterActor {
 
 impl Supervised for PersisterActor {
     fn restarting(&mut self, _: &mut Context<Self>) {
-        let full = self.held.is_some();
+        let full = !self.held.is_empty();
         *self = Self::recover(self.seed.clone());
         self.seed.pipeline.restart_run();
         if full {
@@ -73,54 +76,61 @@ impl Handler<DurableDoorbell> for PersisterActor {
 
 impl PersisterActor {
     fn commit(&mut self, generation: u64, block: Box<PreparedBlock>, ctx: &mut Context<Self>) {
-        let pipeline = &self.seed.pipeline;
-        if generation != pipeline.generation() {
+        if generation != self.seed.pipeline.generation() {
             return;
         }
-        let (first, last, bytes) = (block.first_sequence(), block.last_sequence(), block.disk_bytes());
-        let begun = pipeline.clock().boot_ns();
-        match pipeline.commit(block) {
-            Commit::Done => {
-                let seconds = (pipeline.clock().boot_ns() - begun) as f64 / 1e9;
-                let pending = pipeline.ledger().pending().events;
-                crate::metrics::committed(last + 1 - first, bytes, seconds, pending);
-                if pending > 0 {
-                    pipeline.bells.ingest.ring();
-                }
-            }
-            Commit::Full(block) => {
-                if self.held.is_none() {
-                    pipeline.storage_full(true);
-                }
-                self.held = Some((generation, block));
-                ctx.run_later(FULL_RETRY, Self::retry);
-            }
-            Commit::Void => {}
+        if !self.held.is_empty() {
+            // Overtaking the batch that waits for room would be out of order.
+            self.held.push_back((generation, block));
+            return;
+        }
+        if let Commit::Full(block) = self.write(block) {
+            self.seed.pipeline.storage_full(true);
+            self.held.push_back((generation, block));
+            ctx.run_later(FULL_RETRY, Self::retry);
         }
     }
 
-    /// The same batch at the same place: what a full disk took of it is overwritten.
-    fn retry(&mut self, ctx: &mut Context<Self>) {
-        let Some((generation, block)) = self.held.take() else { return };
-        let pipeline = self.seed.pipeline.clone();
-        match pipeline.commit(block) {
-            Commit::Full(block) => {
-                self.held = Some((generation, block));
-                ctx.run_later(FULL_RETRY, Self::retry);
-            }
-            Commit::Done => {
-                pipeline.storage_full(false);
+    fn write(&self, block: Box<PreparedBlock>) -> Commit {
+        let pipeline = &self.seed.pipeline;
+        let (first, last, bytes) = (block.first_sequence(), block.last_sequence(), block.disk_bytes());
+        let begun = pipeline.clock().boot_ns();
+        let commit = pipeline.commit(block);
+        if matches!(commit, Commit::Done) {
+            let seconds = (pipeline.clock().boot_ns() - begun) as f64 / 1e9;
+            let pending = pipeline.ledger().pending().events;
+            crate::metrics::committed(last + 1 - first, bytes, seconds, pending);
+            if pending > 0 {
                 pipeline.bells.ingest.ring();
-                self.short_way(ctx);
             }
-            Commit::Void => {}
         }
+        commit
+    }
+
+    /// The same batches at the same place: what a full disk took of the first is overwritten.
+    fn retry(&mut self, ctx: &mut Context<Self>) {
+        while let Some((generation, block)) = self.held.pop_front() {
+            match self.write(block) {
+                Commit::Full(block) => {
+                    self.held.push_front((generation, block));
+                    ctx.run_later(FULL_RETRY, Self::retry);
+                    return;
+                }
+                Commit::Done => {}
+                // Poisoned: there is nothing more to do with any of them.
+                Commit::Void => return self.held.clear(),
+            }
+        }
+        self.seed.pipeline.storage_full(false);
+        self.seed.pipeline.bells.ingest.ring();
+        self.short_way(ctx);
     }
 
     /// While somebody waits for the little that is pending, this lane packs and commits it without waking another.
     fn short_way(&mut self, ctx: &mut Context<Self>) {
         let pipeline = self.seed.pipeline.clone();
-        while self.held.is_none() {
+        while self.held.is_empty() {
+            let generation = pipeline.generation();
             match pipeline.take_short_way() {
                 Ok(Some((generation, block))) => self.commit(generation, block, ctx),
                 Ok(None) => break,

@@ -1,8 +1,10 @@
 //! One segment, looked at from the first byte to the last.
 
 use super::block::{BlockHeader, SummaryBuilder};
+use super::bytes::u64_at;
 use super::chain::ChainValue;
 use super::footer::{FooterBuilder, FooterHead};
+use super::inspect::TornTail;
 use super::reader::{check_block, read_header};
 use super::seal::{collect, seal_is_right};
 use super::segment::{HeaderError, MARK_BYTES, SEGMENT_HEADER_BYTES, semj_header_is_whole};
@@ -29,6 +31,8 @@ pub(crate) struct SegmentCheck<'a> {
     pub(crate) level: VerifyLevel,
     /// What lies behind the last event is reported elsewhere.
     pub(crate) tail_is_open: bool,
+    /// An owner is at work: what is not finished is being finished.
+    pub(crate) owned: bool,
 }
 
 /// What was found.
@@ -38,6 +42,8 @@ pub(crate) struct SegmentOutcome {
     pub(crate) damage: Vec<Damage>,
     /// The chain after the last event; `None` when damage hides it.
     pub(crate) chain: Option<ChainValue>,
+    /// Sealing was cut short by a crash: no event is affected, and the next owner starts over.
+    pub(crate) torn: Option<TornTail>,
     /// What the footer should tell, where every event is looked at.
     footer: Option<FooterBuilder>,
 }
@@ -84,7 +90,9 @@ pub(crate) fn check_segment(
 ) -> Result<SegmentOutcome, ReadError> {
     let footer = (check.level == VerifyLevel::Deep).then(FooterBuilder::default);
     let mut out = SegmentOutcome { chain: check.chain_before, footer, ..SegmentOutcome::default() };
-    check_header(check, &mut out)?;
+    let is_sealed = check_header(check, &mut out)?;
+    // Measured after the header was read: where its totals are written, the file has its final size.
+    let check = &SegmentCheck { len: check.file.len().map_err(check.io())?, ..*check };
     let walk = Walk { file: check.file, len: check.len, journal: check.journal };
     let (mut offset, mut next) = (SEGMENT_HEADER_BYTES as u64, check.first);
     while next <= check.end {
@@ -120,7 +128,7 @@ pub(crate) fn check_segment(
             return Ok(out);
         }
     }
-    check_rest(check, &walk, offset, next, &mut out)?;
+    check_rest(check, &walk, (offset, next), is_sealed, &mut out)?;
     progress(check.len);
     Ok(out)
 }
@@ -136,9 +144,11 @@ fn next_block(walk: &Walk<'_>, mut from: u64, next: u64) -> std::io::Result<Opti
     Ok(None)
 }
 
-fn check_header(check: &SegmentCheck<'_>, out: &mut SegmentOutcome) -> Result<(), ReadError> {
+/// Checks the header; tells whether it has its totals, which are written last when a segment is sealed.
+fn check_header(check: &SegmentCheck<'_>, out: &mut SegmentOutcome) -> Result<bool, ReadError> {
     let mut bytes = [0; SEGMENT_HEADER_BYTES];
     let n = check.file.read_at(&mut bytes, 0).map_err(check.io())?;
+    let is_sealed = u64_at(&bytes, 12) != 0;
     if !semj_header_is_whole(bytes.get(..n).unwrap_or_default()) {
         out.damage.push(check.spot(0, 80, None, "checksum of the 80-byte header is wrong"));
     }
@@ -150,7 +160,7 @@ fn check_header(check: &SegmentCheck<'_>, out: &mut SegmentOutcome) -> Result<()
         }),
         Err(HeaderError::Bad(reason)) => {
             out.damage.push(check.spot(80, SEGMENT_HEADER_BYTES as u64 - 80, None, reason));
-            Ok(())
+            Ok(is_sealed)
         }
         Ok(h) => {
             let wrong = if h.journal != check.journal {
@@ -166,7 +176,7 @@ fn check_header(check: &SegmentCheck<'_>, out: &mut SegmentOutcome) -> Result<()
                 out.damage.push(check.spot(0, SEGMENT_HEADER_BYTES as u64, None, reason));
             }
             out.chain = out.chain.or(Some(h.chain_before));
-            Ok(())
+            Ok(is_sealed)
         }
     }
 }
@@ -245,8 +255,8 @@ fn check_events(h: &BlockHeader, raw: &[u8]) -> Result<(), String> {
 fn check_rest(
     check: &SegmentCheck<'_>,
     walk: &Walk<'_>,
-    mut offset: u64,
-    next: u64,
+    (mut offset, next): (u64, u64),
+    is_sealed: bool,
     out: &mut SegmentOutcome,
 ) -> Result<(), ReadError> {
     if check.tail_is_open {
@@ -274,11 +284,21 @@ fn check_rest(
             Item::Block(h) => format!("block of event {} behind the end", h.first_sequence),
             Item::Footer => match check_footer(check, walk, offset, out)? {
                 Ok(()) => return Ok(()),
+                Err(reason) if !is_sealed => {
+                    let torn = TornTail {
+                        segment: check.path.to_owned(),
+                        offset,
+                        length: check.len.saturating_sub(offset),
+                        reason: format!("sealing was cut short: {reason}"),
+                    };
+                    out.torn = (!check.owned).then_some(torn);
+                    return Ok(());
+                }
                 Err(reason) => reason,
             },
             Item::Invalid(reason) => reason,
         };
-        out.damage.push(check.spot(offset, check.len - offset, None, reason));
+        out.damage.push(check.spot(offset, check.len.saturating_sub(offset), None, reason));
         return Ok(());
     }
 }

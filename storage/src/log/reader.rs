@@ -93,26 +93,29 @@ impl Segments {
     pub fn add(&self, first: u64) {
         let mut list = self.list.write();
         if let Err(at) = list.binary_search_by_key(&first, |s| s.first) {
-            let path = self.folder.join(file_name(first));
-            list.insert(
-                at,
-                Arc::new(Segment {
-                    first,
-                    path,
-                    list: Mutex::new(BlockList::new(first)),
-                    names: Mutex::default(),
-                    sets: Mutex::default(),
-                }),
-            );
+            list.insert(at, self.unread(first));
         }
+    }
+
+    /// A segment of which nothing is remembered yet.
+    fn unread(&self, first: u64) -> Arc<Segment> {
+        Arc::new(Segment {
+            first,
+            path: self.folder.join(file_name(first)),
+            list: Mutex::new(BlockList::new(first)),
+            names: Mutex::default(),
+            sets: Mutex::default(),
+        })
     }
 
     /// Forgets what is remembered of a segment whose file was rewritten.
     pub fn forget(&self, first: u64) {
-        self.list.write().retain(|s| s.first != first);
+        // In one step: while it is not in the list, its events seem to be those of the segment before.
+        if let Some(segment) = self.list.write().iter_mut().find(|s| s.first == first) {
+            *segment = self.unread(first);
+        }
         self.files.lock().retain(|(f, _)| *f != first);
         self.cache.lock().retain(|(f, _, _)| *f != first);
-        self.add(first);
     }
 
     /// First sequence of each segment, in order.
@@ -284,6 +287,20 @@ impl Segments {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// The damage of events that are in no segment: from `next` to the segment behind them, at most to `last`.
+    fn missing(&self, next: u64, last: u64) -> Damage {
+        let list = self.list.read();
+        let behind = list.iter().find(|s| s.first > next);
+        Damage {
+            segment: behind.map_or_else(|| self.folder.clone(), |s| s.path.clone()),
+            offset: 0,
+            length: 0,
+            first_sequence: next,
+            last_sequence: behind.map_or(last, |s| last.min(s.first - 1)),
+            reason: format!("the segment that holds event {next} is missing"),
+        }
+    }
+
     /// Visits the entries of a range that is known to be durable.
     ///
     /// # Errors
@@ -297,7 +314,7 @@ impl Segments {
         let mut next = first;
         while next <= last {
             let Some((segment, following)) = self.segment_of(next) else {
-                return Err(ReadError::Retained { horizon: next });
+                return Err(self.missing(next, last).into());
             };
             let end = following.map_or(last, |f| last.min(f - 1));
             let (blocks, damage) = self.blocks_of(&segment, next, end)?;
@@ -312,13 +329,7 @@ impl Segments {
             }
             if next <= end {
                 let spot = damage.into_iter().find(|d| d.first_sequence <= next && d.last_sequence >= next);
-                return Err(spot.map_or_else(
-                    || ReadError::NotAJournal {
-                        path: segment.path.clone(),
-                        reason: format!("event {next} is missing"),
-                    },
-                    ReadError::from,
-                ));
+                return Err(spot.unwrap_or_else(|| self.missing(next, end)).into());
             }
         }
         Ok(())
@@ -402,8 +413,8 @@ pub struct LogView {
 impl LogView {
     /// The events up to `last`, which must be durable.
     pub fn new(segments: Arc<Segments>, last: u64) -> Self {
-        let first = segments.firsts().first().copied().unwrap_or(1);
-        LogView { segments, first, last }
+        // Nothing is ever removed: a first segment that starts later means that those before it are lost.
+        LogView { segments, first: 1, last }
     }
 }
 
@@ -420,7 +431,10 @@ impl EventSource for LogView {
         let mut found = Vec::new();
         let (mut next, last) = (first.max(self.first), last.min(self.last));
         while next <= last {
-            let Some((segment, following)) = self.segments.segment_of(next) else { break };
+            let Some((segment, following)) = self.segments.segment_of(next) else {
+                next = self.segments.firsts().into_iter().find(|f| *f > next).unwrap_or(last + 1);
+                continue;
+            };
             let end = following.map_or(last, |f| last.min(f - 1));
             let (blocks, _) = self.segments.blocks_of(&segment, next, end)?;
             found.extend(blocks.iter().map(|b| b.summary));

@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub(super) const READY_EVENTS_MAX: usize = 1_024;
 /// Bytes of events from which on no more are held ready.
 pub(super) const READY_BYTES_MAX: usize = 1 << 20;
+/// Most spots of damage that are remembered.
+const PASSED_MAX: usize = 64;
 /// How many sequences a reverse query reads at first, and at most, before it delivers.
 const REVERSE_FIRST: u64 = 64;
 const REVERSE_MAX: u64 = 1_024;
@@ -37,6 +39,8 @@ pub struct QueryRun {
     left: u64,
     reverse_span: u64,
     damage_skipped: u64,
+    /// The first spots of damage that were passed over, each once.
+    passed: Vec<Damage>,
 }
 
 impl std::fmt::Debug for QueryRun {
@@ -57,12 +61,26 @@ impl QueryRun {
             left,
             reverse_span: REVERSE_FIRST,
             damage_skipped: 0,
+            passed: Vec::new(),
         }
     }
 
     /// How many sequences were passed over so far because they could not be read.
     pub fn damage_skipped(&self) -> u64 {
         self.damage_skipped
+    }
+
+    /// The spots that were passed over so far: the first 64 of them.
+    pub fn damage_passed(&self) -> &[Damage] {
+        &self.passed
+    }
+
+    fn pass(&mut self, damage: Damage, sequences: u64) {
+        self.damage_skipped += sequences;
+        let is_known = self.passed.iter().any(|d| d.segment == damage.segment && d.offset == damage.offset);
+        if !is_known && self.passed.len() < PASSED_MAX {
+            self.passed.push(damage);
+        }
     }
 
     /// What is held ready, in bytes of payload.
@@ -90,7 +108,7 @@ impl QueryRun {
                 read?;
             }
         }
-        self.damage_skipped = run.damage_skipped;
+        (self.damage_skipped, self.passed) = (run.damage_skipped, run.passed);
         Ok(count)
     }
 
@@ -136,9 +154,9 @@ impl QueryRun {
 
     /// Shows `take` each match of a range in order. Where it breaks, the rest of the range is put back.
     fn read_forward(&mut self, first: u64, last: u64, take: &mut Take<'_>) -> Result<(), ReadError> {
-        let Windows { source, query, .. } = &self.windows;
         let mut next = first;
         while next <= last {
+            let Windows { source, query, .. } = &self.windows;
             let mut met = Met::End;
             let read = source.read(next, last, &mut |entry| {
                 next = entry.sequence + 1;
@@ -173,7 +191,7 @@ impl QueryRun {
                 return Err(damage.into());
             }
             let (a, b) = lost(&damage, next, last);
-            self.damage_skipped += b - a + 1;
+            self.pass(damage, b - a + 1);
             next = b + 1;
         }
         Ok(())
@@ -225,7 +243,7 @@ impl QueryRun {
             };
             let (a, b) = lost(&damage, next, last);
             if query.past_damage {
-                skipped.push((a, b));
+                skipped.push((a, b, damage));
             } else {
                 // Only what is behind the last damage is delivered, then that damage.
                 kept.clear();
@@ -238,11 +256,13 @@ impl QueryRun {
         self.ready = kept.into_iter().rev().map(|(_, event)| event).collect();
         if let Some(sequence) = let_go {
             // What is read again reports its damage again.
-            skipped.retain(|(a, _)| *a > sequence);
+            skipped.retain(|(a, ..)| *a > sequence);
             stop = None;
             self.window.ranges.push_back((start, sequence));
         }
-        self.damage_skipped += skipped.iter().map(|(a, b)| b - a + 1).sum::<u64>();
+        for (a, b, damage) in skipped {
+            self.pass(damage, b - a + 1);
+        }
         stop.map_or(Ok(()), |damage| Err(damage.into()))
     }
 }
