@@ -58,7 +58,11 @@ const BODY_DEPTH_MAX: usize = 16;
 /// # Errors
 /// None for an event made by its builder; the encoder's own error otherwise.
 pub fn encode_body(event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
-    event.serialize(&mut rmp_serde::Serializer::new(out))
+    let mut count = Count(0);
+    let Ok(()) = walk(event, &mut count);
+    let mut direct = Direct(out);
+    direct.map(count.0);
+    walk(event, &mut direct)
 }
 
 /// Decodes a body, borrowing text from it.
@@ -109,6 +113,15 @@ impl<'de> Deserialize<'de> for Cause {
 trait Sink {
     type Error;
     fn put<T: Serialize + ?Sized>(&mut self, key: u8, value: &T) -> Result<(), Self::Error>;
+    fn text(&mut self, key: u8, value: &Text<'_>) -> Result<(), Self::Error> {
+        self.put(key, value)
+    }
+    fn str(&mut self, key: u8, value: &str) -> Result<(), Self::Error> {
+        self.put(key, value)
+    }
+    fn number(&mut self, key: u8, value: u32) -> Result<(), Self::Error> {
+        self.put(key, &value)
+    }
 }
 
 struct Count(usize);
@@ -117,6 +130,16 @@ impl Sink for Count {
     type Error = std::convert::Infallible;
     #[inline(always)]
     fn put<T: Serialize + ?Sized>(&mut self, _: u8, _: &T) -> Result<(), Self::Error> {
+        self.0 += 1;
+        Ok(())
+    }
+    #[inline(always)]
+    fn text(&mut self, _: u8, _: &Text<'_>) -> Result<(), Self::Error> {
+        self.0 += 1;
+        Ok(())
+    }
+    #[inline(always)]
+    fn str(&mut self, _: u8, _: &str) -> Result<(), Self::Error> {
         self.0 += 1;
         Ok(())
     }
@@ -132,6 +155,88 @@ impl<M: SerializeMap> Sink for Write<M> {
     }
 }
 
+/// Writes the same bytes as [`Write`] into a buffer, the common kinds of values without the encoder's machinery: it is
+/// the largest part of an emission. A test compares the two.
+struct Direct<'o>(&'o mut Vec<u8>);
+
+impl Direct<'_> {
+    fn map(&mut self, fields: usize) {
+        match fields {
+            0..16 => self.0.push(0x80 | fields as u8),
+            // There are fewer than 2^16 keys.
+            _ => {
+                self.0.push(0xDE);
+                self.0.extend_from_slice(&(fields as u16).to_be_bytes());
+            }
+        }
+    }
+
+    /// A value with a length in front of it. `markers` are those of lengths of one, two and four bytes.
+    #[inline(always)]
+    fn sized(&mut self, key: u8, short: Option<u8>, markers: [u8; 3], value: &[u8]) {
+        let length = value.len();
+        self.0.reserve(6 + length);
+        // All keys are below 128: each is one byte.
+        match length {
+            0..32 if short.is_some() => {
+                self.0.extend_from_slice(&[key, short.unwrap_or(0) | length as u8]);
+            }
+            0..0x100 => self.0.extend_from_slice(&[key, markers[0], length as u8]),
+            0x100..0x1_0000 => {
+                let [a, b] = (length as u16).to_be_bytes();
+                self.0.extend_from_slice(&[key, markers[1], a, b]);
+            }
+            _ => {
+                let [a, b, c, d] = (length as u32).to_be_bytes();
+                self.0.extend_from_slice(&[key, markers[2], a, b, c, d]);
+            }
+        }
+        self.0.extend_from_slice(value);
+    }
+}
+
+impl Sink for Direct<'_> {
+    type Error = rmp_serde::encode::Error;
+    fn put<T: Serialize + ?Sized>(&mut self, key: u8, value: &T) -> Result<(), Self::Error> {
+        self.0.push(key);
+        value.serialize(&mut rmp_serde::Serializer::new(&mut *self.0))
+    }
+    #[inline(always)]
+    fn text(&mut self, key: u8, value: &Text<'_>) -> Result<(), Self::Error> {
+        match value {
+            Text::Str(text) => self.str(key, text),
+            Text::Bytes(bytes) => {
+                self.sized(key, None, [0xC4, 0xC5, 0xC6], bytes);
+                Ok(())
+            }
+        }
+    }
+    #[inline(always)]
+    fn str(&mut self, key: u8, value: &str) -> Result<(), Self::Error> {
+        self.sized(key, Some(0xA0), [0xD9, 0xDA, 0xDB], value.as_bytes());
+        Ok(())
+    }
+    #[inline(always)]
+    fn number(&mut self, key: u8, value: u32) -> Result<(), Self::Error> {
+        let [a, b, c, d] = value.to_be_bytes();
+        match value {
+            0..0x80 => self.0.extend_from_slice(&[key, d]),
+            0x80..0x100 => self.0.extend_from_slice(&[key, 0xCC, d]),
+            0x100..0x1_0000 => self.0.extend_from_slice(&[key, 0xCD, c, d]),
+            _ => self.0.extend_from_slice(&[key, 0xCE, a, b, c, d]),
+        }
+        Ok(())
+    }
+}
+
+#[inline(always)]
+fn text_some<S: Sink>(sink: &mut S, key: u8, value: Option<&Text<'_>>) -> Result<(), S::Error> {
+    match value {
+        Some(v) => sink.text(key, v),
+        None => Ok(()),
+    }
+}
+
 #[inline(always)]
 fn put_some<S: Sink, T: Serialize>(sink: &mut S, key: u8, value: Option<&T>) -> Result<(), S::Error> {
     match value {
@@ -142,19 +247,19 @@ fn put_some<S: Sink, T: Serialize>(sink: &mut S, key: u8, value: Option<&T>) -> 
 
 #[inline(always)]
 fn walk<S: Sink>(e: &Event<'_>, sink: &mut S) -> Result<(), S::Error> {
-    sink.put(key::TYPE, &e.event_type.code())?;
+    sink.number(key::TYPE, e.event_type.code())?;
     put_some(sink, key::SUBTYPE, e.subtype.as_ref())?;
-    put_some(sink, key::NAME, e.name.as_ref())?;
-    put_some(sink, key::STREAM, e.stream.as_ref())?;
-    put_some(sink, key::AGENT, e.agent.as_ref())?;
-    put_some(sink, key::SESSION, e.session.as_ref())?;
-    put_some(sink, key::PATH, e.path.as_ref())?;
-    put_some(sink, key::INTENT, e.intent.as_ref())?;
+    text_some(sink, key::NAME, e.name.as_ref())?;
+    text_some(sink, key::STREAM, e.stream.as_ref())?;
+    text_some(sink, key::AGENT, e.agent.as_ref())?;
+    text_some(sink, key::SESSION, e.session.as_ref())?;
+    text_some(sink, key::PATH, e.path.as_ref())?;
+    text_some(sink, key::INTENT, e.intent.as_ref())?;
     if e.priority != Priority::NORMAL {
-        sink.put(key::PRIORITY, &e.priority.code())?;
+        sink.number(key::PRIORITY, e.priority.code())?;
     }
     if e.flags.bits() != 0 {
-        sink.put(key::FLAGS, &e.flags.bits())?;
+        sink.number(key::FLAGS, e.flags.bits())?;
     }
     if !e.tags.is_empty() {
         sink.put(key::TAGS, &e.tags)?;
@@ -165,7 +270,7 @@ fn walk<S: Sink>(e: &Event<'_>, sink: &mut S) -> Result<(), S::Error> {
     put_some(sink, key::TIME, e.time.as_ref())?;
     match &e.payload {
         Payload::None => {}
-        Payload::Json(text) => sink.put(key::PAYLOAD_JSON, text.as_str())?,
+        Payload::Json(text) => sink.str(key::PAYLOAD_JSON, text.as_str())?,
         Payload::Bytes(bytes) => sink.put(key::PAYLOAD_BYTES, &Text::Bytes(Cow::Borrowed(bytes)))?,
         Payload::Blob(blob) => sink.put(key::PAYLOAD_BLOB, blob)?,
     }
@@ -356,6 +461,20 @@ mod tests {
             encode_body(&event, &mut bytes).unwrap();
             let back = decode_body(&bytes);
             assert_eq!(back.as_ref().ok(), Some(&event), "{back:?}");
+        }
+    }
+
+    #[test]
+    fn both_encoders_write_the_same_bytes() {
+        let lengths = [0, 1, 31, 32, 255, 256, 65_535, 65_536];
+        let texts = lengths.map(|n| Event::query("x".repeat(n)).payload(json!("y".repeat(n))));
+        let raw = lengths.map(|n| Event::query(Text::from_bytes(vec![0xFF; n])).agent("a"));
+        let codes = [0, 127, 128, 255, 256, 65_535, 65_536, u32::MAX];
+        let codes = codes.map(|n| Event::new(EventType::from_code(n)).flags(Flags::from_bits(n)));
+        for event in texts.into_iter().chain(raw).chain(codes).chain([full()]) {
+            let mut bytes = vec![1, 2, 3];
+            encode_body(&event, &mut bytes).unwrap();
+            assert_eq!(bytes[3..], rmp_serde::to_vec(&event).unwrap());
         }
     }
 
