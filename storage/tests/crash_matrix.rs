@@ -258,10 +258,11 @@ fn every_operation_may_be_the_last_on_a_journaling_file_system() {
 fn recovery_may_be_cut_anywhere() {
     let seed = seed(6);
     let mut cuts = 0;
-    for (proven, whole, torn, begun) in
-        (0..2).flat_map(|p| (0..3).flat_map(move |w| (0..2).flat_map(move |t| [(p, w, t, false), (p, w, t, true)])))
+    for (proven, whole, torn, begun) in (0..2)
+        .flat_map(|p| (0..3).flat_map(move |w| (0..2).flat_map(move |t| [(p, w, t, false), (p, w, t, true)])))
     {
-        let context = format!("seed {seed}, {proven} proven, {whole} whole, {torn} torn, next begun: {begun}");
+        let context =
+            format!("seed {seed}, {proven} proven, {whole} whole, {torn} torn, next begun: {begun}");
         let run = Mutex::new(Run { next_tag: seed, ..Run::default() });
         let disk = MemoryBackend::default();
         let mut log = open(&disk, &run);

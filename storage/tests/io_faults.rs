@@ -45,7 +45,8 @@ impl Outcome {
         self.acknowledged = log.opened_at;
         for batch in 0..6u64 {
             let tag = self.model.len() as u64 + batch * 1000;
-            let contents: Vec<_> = (0..1 + batch % 3).map(|i| Content { tag: tag + i, filler: 250 }).collect();
+            let contents: Vec<_> =
+                (0..1 + batch % 3).map(|i| Content { tag: tag + i, filler: 250 }).collect();
             let length = self.model.len();
             self.model.extend(&contents);
             if !self.append(&mut log, &contents) {
@@ -112,7 +113,8 @@ impl Outcome {
             images += 1;
             let before = verified(&image, VerifyLevel::Full).unwrap_or_else(|e| panic!("{context}: {e}"));
             assert_eq!(before.damage, [], "{context}: a fault of the disk is no damage");
-            let mut log = TestLog::open(&shared(&image), SETUP).unwrap_or_else(|e| panic!("{context}: {e:?}"));
+            let mut log =
+                TestLog::open(&shared(&image), SETUP).unwrap_or_else(|e| panic!("{context}: {e:?}"));
             assert!(log.opened_at >= self.acknowledged, "{context}: {} events, {self:?}", log.opened_at);
             assert_eq!(log.damage, [], "{context}");
             log.assert_holds(&self.model, &context);
@@ -155,7 +157,9 @@ fn each_operation_fails(class: FaultClass, faults: &[(&str, fn(Fault) -> Fault)]
             }
         }
     }
-    println!("{class:?}: {struck} faults, {ended} runs ended by them, {full} waited for room, {images} images");
+    println!(
+        "{class:?}: {struck} faults, {ended} runs ended by them, {full} waited for room, {images} images"
+    );
     assert!(ended + full > 0);
 }
 
@@ -231,7 +235,9 @@ fn the_disk_is_full_at_every_size() {
 /// Space ahead of the tail is a convenience: no room for it, or an error, hinders nothing but itself.
 #[test]
 fn space_ahead_may_not_be_had() {
-    for (room, fault) in [(0, None), (300_000, None), (1 << 30, Some(Fault::on(FaultClass::Write).nth(2).short()))] {
+    for (room, fault) in
+        [(0, None), (300_000, None), (1 << 30, Some(Fault::on(FaultClass::Write).nth(2).short()))]
+    {
         let disk = MemoryBackend::default();
         let mut model = Vec::new();
         let mut log = TestLog::open(&shared(&disk), SETUP).unwrap();
