@@ -175,8 +175,8 @@ fn pieces(table: &Table, work: &Workload, scratch: &Scratch, runs: usize) -> f64
     let folder = scratch.join("ledger");
     std::fs::create_dir_all(&folder).unwrap();
     let segments = Arc::new(Segments::open(Arc::new(RealBackend::new()), folder, uuid::Uuid::nil()).unwrap());
-    let streams = Streams::default();
-    streams.slot(b"agent-0");
+    let streams = Streams::new(segments.clone(), 0);
+    streams.slot(b"agent-0").unwrap();
     let ledger = Ledger::new(0, IdIndex::new(segments, 0), streams);
     let admit = per_turn(runs, turns, |n| {
         let admitted = ledger.admit(&prepared, n as i64, 0, &[]).unwrap();

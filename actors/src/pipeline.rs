@@ -321,7 +321,12 @@ impl Pipeline {
                 self.poison(&format!("writing events {} to {last} failed: {e}", block.first_sequence()));
                 return Commit::Void;
             }
-            Err(AppendError::OutOfOrder { .. } | AppendError::Fenced { .. }) => return Commit::Void,
+            Err(AppendError::OutOfOrder { .. } | AppendError::Fenced { .. }) => {
+                // It belongs to a run that is over; whatever it held comes again, from behind what is written.
+                drop(writer);
+                self.restart_run();
+                return Commit::Void;
+            }
             Err(other) => {
                 drop(writer);
                 self.poison(&other.to_string());

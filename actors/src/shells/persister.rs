@@ -110,6 +110,10 @@ impl PersisterActor {
     /// The same batches at the same place: what a full disk took of the first is overwritten.
     fn retry(&mut self, ctx: &mut Context<Self>) {
         while let Some((generation, block)) = self.held.pop_front() {
+            if generation != self.seed.pipeline.generation() {
+                // The ledger is read again from there: this batch comes back in another one.
+                continue;
+            }
             match self.write(block) {
                 Commit::Full(block) => {
                     self.held.push_front((generation, block));
@@ -130,7 +134,6 @@ impl PersisterActor {
     fn short_way(&mut self, ctx: &mut Context<Self>) {
         let pipeline = self.seed.pipeline.clone();
         while self.held.is_empty() {
-            let generation = pipeline.generation();
             match pipeline.take_short_way() {
                 Ok(Some((generation, block))) => self.commit(generation, block, ctx),
                 Ok(None) => break,

@@ -72,14 +72,6 @@ impl SegmentCheck<'_> {
     }
 }
 
-/// Whether a segment of this length ends with its seal.
-///
-/// # Errors
-/// When the file cannot be read.
-pub(crate) fn is_sealed(file: &dyn File, len: u64, journal: Uuid) -> std::io::Result<bool> {
-    Ok(Walk { file, len, journal }.seal()?.is_some())
-}
-
 /// Checks one segment.
 ///
 /// # Errors

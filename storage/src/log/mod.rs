@@ -23,7 +23,7 @@ mod writer;
 
 pub use block::{PreparedBlock, SummaryBuilder};
 pub use chain::{ChainValue, content_digest, genesis};
-pub(crate) use check::{SegmentCheck, check_segment, is_sealed};
+pub(crate) use check::{SegmentCheck, check_segment};
 pub use codec::Codec;
 pub use inspect::{Inspection, TornTail, inspect};
 pub use lock::{LockFile, LockInfo, OwnerState, Watermark};
