@@ -289,7 +289,7 @@ fn a_value_equal_to_its_limit_passes_and_one_over_it_is_named() {
         input += &format!("[{}]\n", vec!["{\"type\":1}"; events].join(","));
     }
     let full = json!({"type": 1, "payload": x(1_000_000)}).to_string();
-    input += &format!("[{}]\n[{}]\n", vec![full.as_str(); 4].join(","), vec![full.as_str(); 5].join(","));
+    input += &format!("[{}]\n[{}]\n", [full.as_str(); 4].join(","), [full.as_str(); 5].join(","));
     for percent in [100, 101] {
         let mut event = strength(percent);
         event["type"] = json!(1);

@@ -359,7 +359,8 @@ fn whatever_is_done_to_the_trees_changes_no_answer() {
             }
         }
     };
-    let spoilings: [(&str, &dyn Fn(&Path)); 7] = [
+    type Spoiling<'a> = (&'a str, &'a dyn Fn(&Path));
+    let spoilings: [Spoiling<'_>; 7] = [
         ("deleted", &deleted),
         ("garbage", &garbage),
         ("cut in half", &half),
