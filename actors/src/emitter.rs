@@ -41,10 +41,7 @@ impl Emitter {
     /// # Errors
     /// [`EmitError`]; where the same emission may succeed later the event comes back in it.
     pub fn try_emit<'e>(&'e self, event: Event<'e>) -> Result<Ticket, EmitError> {
-        self.admit(event, |event| match self.shared.pipeline.ledger().gate() {
-            Gate::StorageFull => EmitError::StorageFull(Box::new(event.into_owned())),
-            _ => EmitError::Full(Box::new(event.into_owned())),
-        })
+        self.admit(event, |event| self.no_room(event))
     }
 
     /// Admits an event, sleeping while there is no room in the ledger.
@@ -82,6 +79,15 @@ impl Emitter {
         result
     }
 
+    /// Gives an event back and tells what was full.
+    fn no_room(&self, event: Event<'_>) -> EmitError {
+        let event = Box::new(event.into_owned());
+        match self.shared.pipeline.ledger().gate() {
+            Gate::StorageFull => EmitError::StorageFull(event),
+            _ => EmitError::Full(event),
+        }
+    }
+
     fn wait_for_room(&self) {
         let watermark = self.shared.pipeline.watermark();
         let next = watermark.durable() + 1;
@@ -92,7 +98,7 @@ impl Emitter {
     /// Admits a group: contiguous, and all or nothing, across crashes too.
     ///
     /// # Errors
-    /// [`EmitError`]. A full ledger gives nothing back here: the caller still has what it made the group of.
+    /// [`EmitError`]. When there is no room only the group's first event comes back: keep what the group was made of.
     pub fn emit_all<'e>(&'e self, events: Vec<Event<'e>>) -> Result<GroupTicket, EmitError> {
         let events: Vec<Event<'_>> = events.into_iter().map(|e| self.complete(e)).collect();
         self.check_fork()?;
@@ -113,7 +119,7 @@ impl Emitter {
             let critical = events.iter().any(|e| e.priority_value() == Priority::CRITICAL);
             let ticket = self
                 .finish(prepared, &events, first.given_id(), critical)?
-                .ok_or_else(|| EmitError::Full(Box::new(first.clone().into_owned())))?;
+                .ok_or_else(|| self.no_room(first.clone()))?;
             let ids = events.iter().zip(ticket.first..);
             let ids = ids
                 .map(|(e, n)| e.given_id().unwrap_or_else(|| self.shared.pipeline.derived_id(n)))

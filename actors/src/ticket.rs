@@ -165,6 +165,7 @@ impl Future for Committed {
         if let Some(outcome) = watermark.outcome(this.ticket.last, this.level) {
             return Poll::Ready(outcome);
         }
+        this.ticket.pipeline.check_fork()?;
         let key = watermark.register(this.ticket.last, this.level, cx.waker());
         // It may have become durable between the look and the registration.
         if let Some(outcome) = watermark.outcome(this.ticket.last, this.level) {

@@ -72,7 +72,8 @@ impl Status {
             0 => row("indexed", "all")?,
             n => row("indexed", &format!("to {}, {} behind", line.indexed_sequence, count(n)))?,
         }
-        row("on disk", &format!("{} in {} segments", size(line.bytes), line.segments))?;
+        let unit = if line.segments == 1 { "segment" } else { "segments" };
+        row("on disk", &format!("{} in {} {unit}", size(line.bytes), line.segments))?;
         match &line.owner {
             Some(owner) => {
                 let since = semj::event::Timestamp::parse(&owner.since)
