@@ -49,7 +49,10 @@ fn every_reading_command_works_beside_the_owner_and_sees_what_was_acknowledged()
         );
         let report = world.one(&["verify", "--json"]);
         assert_eq!((&report["intact"], &report["torn_tail"]), (&json!(true), &Value::Null), "{report}");
-        assert_eq!((&report["events"], &report["head"]["sequence"]), (&json!(acknowledged), &json!(acknowledged)));
+        assert_eq!(
+            (&report["events"], &report["head"]["sequence"]),
+            (&json!(acknowledged), &json!(acknowledged))
+        );
     }
     assert!(world.segments().len() >= 3, "the test goes across rotations");
     // Readers have disturbed nothing.
@@ -65,7 +68,9 @@ fn a_second_writer_is_refused_with_the_pid_of_the_first() {
     let mut owner = owner(&world);
     owner.say(&line(1));
     owner.hear();
-    for args in [&["append"][..], &["append", "--wait", "50ms"], &["doctor", "--repair"], &["import", "in.jsonl"]] {
+    for args in
+        [&["append"][..], &["append", "--wait", "50ms"], &["doctor", "--repair"], &["import", "in.jsonl"]]
+    {
         std::fs::write(world.path("in.jsonl"), line(1)).unwrap();
         let second = world.run(args, line(2).as_bytes());
         assert_eq!(second.status.code(), Some(4), "{args:?}: {}", complaint(&second));
@@ -83,7 +88,8 @@ fn a_follower_gets_every_event_once_and_in_order_across_rotations_and_owners() {
     first.say(&line(1));
     first.hear();
     let follower = Talk::start(&world, &["tail", "-f", "-n", "1", "--json"]);
-    let filtered = Talk::start(&world, &["tail", "-f", "-n", "1", "--json", "--agent", "writer", "--text", "ppp"]);
+    let filtered =
+        Talk::start(&world, &["tail", "-f", "-n", "1", "--json", "--agent", "writer", "--text", "ppp"]);
     // Both are at work once they have shown the newest.
     assert_eq!((&follower.hear()["sequence"], &filtered.hear()["sequence"]), (&json!(1), &json!(1)));
     let mut number = 1;

@@ -46,7 +46,11 @@ fn lost(world: &World, file: &Path, at: u64) -> (u64, u64) {
     let output = world.run(&["verify", "--json"], b"");
     assert_eq!(output.status.code(), Some(1), "{}", complaint(&output));
     let report = lines(&output).remove(0);
-    assert_eq!((&report["intact"], &report["damage"].as_array().unwrap().len()), (&json!(false), &1), "{report}");
+    assert_eq!(
+        (&report["intact"], &report["damage"].as_array().unwrap().len()),
+        (&json!(false), &1),
+        "{report}"
+    );
     let damage = &report["damage"][0];
     assert_eq!(damage["segment"], json!(name(file)));
     let number = |key: &str| damage[key].as_u64().unwrap();
@@ -160,7 +164,11 @@ fn every_single_bit_of_a_small_journal_matters() {
                     // What is delivered before the damage is the truth.
                     for event in reader.run(semj::Query::new()).unwrap() {
                         let Ok(event) = event else { break };
-                        assert_eq!(json!(event.id.to_string()), truth[event.sequence as usize - 1]["id"], "byte {at}");
+                        assert_eq!(
+                            json!(event.id.to_string()),
+                            truth[event.sequence as usize - 1]["id"],
+                            "byte {at}"
+                        );
                     }
                     told
                 }
@@ -306,7 +314,11 @@ fn sealing_that_a_crash_cut_short_is_no_damage_and_is_done_again() {
         until("the seal", || is_sealed(&world.segments()[0].1));
         assert_eq!(owner.end(), Some(0));
         let report = world.one(&["verify", "--deep", "--json"]);
-        assert_eq!((&report["intact"], &report["torn_tail"]), (&json!(true), &Value::Null), "{cut}: {report}");
+        assert_eq!(
+            (&report["intact"], &report["torn_tail"]),
+            (&json!(true), &Value::Null),
+            "{cut}: {report}"
+        );
     }
 }
 
@@ -321,7 +333,9 @@ fn verifying_while_segments_are_finished_and_sealed_finds_nothing() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for number in 0..600 {
-                emitter.emit_blocking(semj::Event::decision("grow").payload(json!({"n": number, "pad": pad}))).unwrap();
+                emitter
+                    .emit_blocking(semj::Event::decision("grow").payload(json!({"n": number, "pad": pad})))
+                    .unwrap();
             }
             done.store(true, std::sync::atomic::Ordering::SeqCst);
         });

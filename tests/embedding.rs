@@ -6,8 +6,8 @@ mod common;
 use common::{World, until};
 use semj::event::{Cause, Payload, Text};
 use semj::{
-    CommitError, Committed, EmitError, Emitter, ErrorKind, Event, EventStream, Events, GroupTicket, Journal, OpenError,
-    Priority, Query, Reader, Recorded, Ticket,
+    CommitError, Committed, EmitError, Emitter, ErrorKind, Event, EventStream, Events, GroupTicket, Journal,
+    OpenError, Priority, Query, Reader, Recorded, Ticket,
 };
 use serde_json::json;
 use std::borrow::Cow;
@@ -56,13 +56,17 @@ fn threads_share_one_order() {
                     for number in 0..500 {
                         // Whatever was emitted before this began comes first.
                         let earlier = before.load(Ordering::SeqCst);
-                        let ticket = emitter.emit_blocking(Event::decision("go").payload(json!(number))).unwrap();
+                        let ticket =
+                            emitter.emit_blocking(Event::decision("go").payload(json!(number))).unwrap();
                         assert!(ticket.sequence() > earlier);
                         before.fetch_max(ticket.sequence(), Ordering::SeqCst);
                         tickets.push(ticket);
                     }
                     tickets.last().unwrap().wait().unwrap();
-                    assert!(tickets.iter().all(Ticket::is_durable), "an earlier one is durable with a later one");
+                    assert!(
+                        tickets.iter().all(Ticket::is_durable),
+                        "an earlier one is durable with a later one"
+                    );
                     tickets.iter().map(|t| (t.sequence(), t.id())).collect::<Vec<_>>()
                 })
             })
@@ -75,7 +79,8 @@ fn threads_share_one_order() {
     assert_eq!(all.iter().map(|(n, _)| *n).collect::<Vec<_>>(), (1..=2_000).collect::<Vec<_>>());
     for thread in 0..4 {
         let own = found.iter().filter(|e| e.stream() == format!("thread{thread}"));
-        let own: Vec<_> = own.map(|e| (e.local_sequence, e.event.payload_value().as_json().unwrap())).collect();
+        let own: Vec<_> =
+            own.map(|e| (e.local_sequence, e.event.payload_value().as_json().unwrap())).collect();
         assert_eq!(own, (0..500).map(|n| (n + 1, json!(n))).collect::<Vec<_>>());
     }
     close(&journal);
@@ -241,7 +246,11 @@ fn secrets_are_taken_out_before_admission() {
     let emitter = journal.emitter("a");
     emitter.try_emit(Event::decision("the password is hunter2")).unwrap();
     emitter.emit_all(vec![Event::decision("hunter2 again"), Event::decision("fine")]).unwrap();
-    emitter.emit_blocking(Event::decision("hunter2, too long: ").intent("hunter2".repeat(1_000))).unwrap().wait().unwrap();
+    emitter
+        .emit_blocking(Event::decision("hunter2, too long: ").intent("hunter2".repeat(1_000)))
+        .unwrap()
+        .wait()
+        .unwrap();
     let intents: Vec<String> = journal
         .query()
         .run()
@@ -285,7 +294,10 @@ fn ids_and_expected_positions_make_retries_safe() {
         assert_eq!(emitter.emit_all(swapped).unwrap_err().kind(), ErrorKind::Conflict);
         assert_eq!(journal.status().engine.unwrap().admitted, 3, "a refusal changes nothing");
         // A cause must have been given before; an unknown id is foreign.
-        assert_eq!(emitter.try_emit(Event::decision("c").parent(9_999)).unwrap_err().kind(), ErrorKind::Cycle);
+        assert_eq!(
+            emitter.try_emit(Event::decision("c").parent(9_999)).unwrap_err().kind(),
+            ErrorKind::Cycle
+        );
         assert_eq!(journal.get(Cause::Id(id(9))).unwrap().unwrap().sequence, 3);
     };
     let journal = Journal::open(world.journal()).unwrap();

@@ -18,7 +18,8 @@ impl Small {
     fn mount(at: PathBuf, size: &str) -> Option<Self> {
         std::fs::create_dir(&at).unwrap();
         let options = format!("size={size}");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "semj-test"]).arg(&at).output();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "semj-test"]).arg(&at).output();
         match mount {
             Ok(output) if output.status.success() => Some(Small(at)),
             other => {
@@ -61,7 +62,8 @@ fn append_tells_of_a_full_disk_and_loses_nothing_it_acknowledged() {
     let Some(small) = Small::mount(world.path("small"), "4m") else { return };
     let journal = small.path("j");
     let at = ["-j", journal.to_str().unwrap()];
-    let args = |args: &[&'static str]| -> Vec<String> { args.iter().chain(&at).map(ToString::to_string).collect() };
+    let args =
+        |args: &[&'static str]| -> Vec<String> { args.iter().chain(&at).map(ToString::to_string).collect() };
     let run = |a: &[&'static str], input: &str| {
         let owned = args(a);
         world.run(&owned.iter().map(String::as_str).collect::<Vec<_>>(), input.as_bytes())
@@ -70,7 +72,11 @@ fn append_tells_of_a_full_disk_and_loses_nothing_it_acknowledged() {
     let input: String = (1..=400).map(|n| line(n, 20_000) + "\n").collect();
     let output = run(&["append"], &input);
     assert_eq!(output.status.code(), Some(4), "{}", complaint(&output));
-    assert!(complaint(&output).contains("full") && complaint(&output).contains("free some space"), "{}", complaint(&output));
+    assert!(
+        complaint(&output).contains("full") && complaint(&output).contains("free some space"),
+        "{}",
+        complaint(&output)
+    );
     let answers = lines(&output);
     let taken: Vec<&Value> = answers.iter().take_while(|a| a.get("sequence").is_some()).collect();
     assert!(taken.len() > 20, "{} acknowledged", taken.len());

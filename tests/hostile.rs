@@ -58,7 +58,11 @@ fn lines_at_the_limit_with_much_in_them_stay_in_bounded_memory() {
         let payload = filler.repeat(room / filler.len());
         talk.say(&format!("{{\"type\":1,\"payload\":[{}]}}\n", payload.trim_end_matches(',')));
         let answer = talk.hear();
-        assert_eq!((answer["line"].as_u64(), error_kind(&answer)), (Some(n as u64 + 1), Some("limit")), "{filler}");
+        assert_eq!(
+            (answer["line"].as_u64(), error_kind(&answer)),
+            (Some(n as u64 + 1), Some("limit")),
+            "{filler}"
+        );
     }
     let group = format!("[{}]\n", vec!["{\"type\":1}"; 700_000].join(","));
     assert!(group.len() < 8 << 20);
@@ -147,7 +151,11 @@ fn what_is_no_proper_json_is_refused_line_by_line() {
     for (at, (line, kind, key)) in cases.iter().enumerate() {
         let answer = &answers[2 * at];
         let line = String::from_utf8_lossy(line);
-        assert_eq!((error_kind(answer), answer["error"]["key"].as_str()), (Some(*kind), *key), "{line}: {answer}");
+        assert_eq!(
+            (error_kind(answer), answer["error"]["key"].as_str()),
+            (Some(*kind), *key),
+            "{line}: {answer}"
+        );
         assert_eq!(answer["line"], json!(2 * at + 1));
         assert!(answer["error"]["message"].as_str().unwrap().len() > 5, "{answer}");
         // The next one is taken, at the next place.
@@ -165,7 +173,11 @@ fn every_key_refuses_what_is_not_of_its_type() {
     world.append(&[json!({"type": 1})]);
     // A value that each key takes, and some that it does not.
     let keys: Vec<(&str, Value, Vec<Value>)> = vec![
-        ("type", json!("agent.query"), vec![json!("nope"), json!(-1), json!(1.5), json!([]), json!(4_294_967_296u64), json!(true)]),
+        (
+            "type",
+            json!("agent.query"),
+            vec![json!("nope"), json!(-1), json!(1.5), json!([]), json!(4_294_967_296u64), json!(true)],
+        ),
         ("subtype", json!(1), vec![json!("1"), json!(-1), json!(4_294_967_296u64)]),
         ("name", json!("n"), vec![json!(1), json!({}), json!([])]),
         ("id", json!("00000000-0000-0000-0000-000000000001"), vec![json!("x"), json!(1), json!("")]),
@@ -183,7 +195,11 @@ fn every_key_refuses_what_is_not_of_its_type() {
         ("tags", json!(["t"]), vec![json!("t"), json!([1]), json!({})]),
         ("parent", json!(1), vec![json!("x"), json!(-1), json!([1]), json!(1.5)]),
         ("root", json!(1), vec![json!("x"), json!({})]),
-        ("links", json!([{"cause": 1}]), vec![json!({"cause": 1}), json!([1]), json!([{}]), json!([{"cause": null}])]),
+        (
+            "links",
+            json!([{"cause": 1}]),
+            vec![json!({"cause": 1}), json!([1]), json!([{}]), json!([{"cause": null}])],
+        ),
         ("transaction", json!("t"), vec![json!(1.5), json!([])]),
         ("chain", json!("c"), vec![json!({}), json!(true)]),
         ("visibility", json!("0x00000000000000ff"), vec![json!("xyz"), json!(-1), json!([])]),
@@ -196,14 +212,19 @@ fn every_key_refuses_what_is_not_of_its_type() {
         ("file_type", json!(1), vec![json!("x"), json!(-1)]),
         ("cpu", json!(1), vec![json!("x"), json!(-1)]),
         ("pid", json!(1), vec![json!("x"), json!(4_294_967_296u64)]),
-        ("time", json!("2026-01-01T00:00:00Z"), vec![json!("yesterday"), json!(1), json!("2026-13-01T00:00:00Z")]),
+        (
+            "time",
+            json!("2026-01-01T00:00:00Z"),
+            vec![json!("yesterday"), json!(1), json!("2026-13-01T00:00:00Z")],
+        ),
         ("metadata", json!({"a": 1}), vec![json!([]), json!(1), json!("x")]),
     ];
     let (mut input, mut expected) = (String::new(), Vec::new());
     for (key, good, bad) in &keys {
         let null = if *key == "type" { None } else { Some(Value::Null) };
-        for (value, ok) in
-            std::iter::once((good, true)).chain(null.iter().map(|n| (n, true))).chain(bad.iter().map(|b| (b, false)))
+        for (value, ok) in std::iter::once((good, true))
+            .chain(null.iter().map(|n| (n, true)))
+            .chain(bad.iter().map(|b| (b, false)))
         {
             let mut event = json!({"type": 1});
             event[*key] = value.clone();
@@ -234,9 +255,14 @@ fn a_value_equal_to_its_limit_passes_and_one_over_it_is_named() {
     world.append(&[json!({"type": 1})]);
     let x = |n: usize| "x".repeat(n);
     let texts = ["stream", "agent", "session", "path", "intent", "agent_intent", "transaction", "chain"];
-    let mut cases: Vec<(&str, Value, Value)> = texts.map(|k| (k, json!({k: x(4_096)}), json!({k: x(4_097)}))).to_vec();
+    let mut cases: Vec<(&str, Value, Value)> =
+        texts.map(|k| (k, json!({k: x(4_096)}), json!({k: x(4_097)}))).to_vec();
     // Two bytes a letter: bytes count, not letters.
-    cases.push(("intent", json!({"intent": "\u{E9}".repeat(2_048)}), json!({"intent": "\u{E9}".repeat(2_049)})));
+    cases.push((
+        "intent",
+        json!({"intent": "\u{E9}".repeat(2_048)}),
+        json!({"intent": "\u{E9}".repeat(2_049)}),
+    ));
     cases.push(("name", json!({"name": x(128)}), json!({"name": x(129)})));
     let link = |kind: usize| json!({"links": [{"cause": 1, "kind": x(kind)}]});
     cases.push(("links", link(128), link(129)));
@@ -263,7 +289,7 @@ fn a_value_equal_to_its_limit_passes_and_one_over_it_is_named() {
         input += &format!("[{}]\n", vec!["{\"type\":1}"; events].join(","));
     }
     let full = json!({"type": 1, "payload": x(1_000_000)}).to_string();
-    input += &format!("[{}]\n[{}]\n", vec![full.as_str(); 4].join(","), vec![full.as_str(); 5].join(","));
+    input += &format!("[{}]\n[{}]\n", [full.as_str(); 4].join(","), [full.as_str(); 5].join(","));
     for percent in [100, 101] {
         let mut event = strength(percent);
         event["type"] = json!(1);
@@ -280,7 +306,9 @@ fn a_value_equal_to_its_limit_passes_and_one_over_it_is_named() {
         let numbers = over["error"]["message"].as_str().unwrap().split(|c: char| !c.is_ascii_digit());
         assert!(numbers.filter(|n| !n.is_empty()).count() >= 2, "{over}");
     }
-    let [groups_ok, groups_over, bytes_ok, bytes_over, percent_ok, percent_over] = &answers[2 * cases.len()..] else {
+    let [groups_ok, groups_over, bytes_ok, bytes_over, percent_ok, percent_over] =
+        &answers[2 * cases.len()..]
+    else {
         panic!()
     };
     assert_eq!(groups_ok["sequences"].as_array().map(Vec::len), Some(8_192));
@@ -332,7 +360,9 @@ fn places_that_are_no_journal_are_told_and_left_alone() {
     std::fs::create_dir(&empty).unwrap();
     for place in [&folder, &file, &empty, &file.join("below"), &world.path("gone/deeper")] {
         let place = place.to_str().unwrap();
-        for args in [&["query"][..], &["status"], &["verify"], &["doctor"], &["doctor", "--repair"], &["tail"]] {
+        for args in
+            [&["query"][..], &["status"], &["verify"], &["doctor"], &["doctor", "--repair"], &["tail"]]
+        {
             let output = world.run(&[args, &["-j", place]].concat(), b"");
             assert_eq!(output.status.code(), Some(4), "{place} {args:?}: {}", complaint(&output));
             assert!(complaint(&output).contains(place), "{place} {args:?}: {}", complaint(&output));
@@ -340,7 +370,12 @@ fn places_that_are_no_journal_are_told_and_left_alone() {
     }
     for place in [&folder, &file, &file.join("below")] {
         let output = world.run(&["append", "-j", place.to_str().unwrap()], b"{\"type\":1}\n");
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(4), 0), "{place:?}: {}", complaint(&output));
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(4), 0),
+            "{place:?}: {}",
+            complaint(&output)
+        );
         assert!(complaint(&output).contains(place.to_str().unwrap()), "{}", complaint(&output));
     }
     assert_eq!(std::fs::read(folder.join("cat.png")).unwrap(), b"meow");
@@ -392,16 +427,25 @@ fn a_read_only_journal_is_read_and_not_written() {
         open(&path, 0o444);
     }
     open(&world.path("j/LOCK"), 0o444);
-    for args in
-        [&["query", "--json"][..], &["verify", "--json"], &["status", "--json"], &["show", "2", "--json"], &["doctor"]]
-    {
+    for args in [
+        &["query", "--json"][..],
+        &["verify", "--json"],
+        &["status", "--json"],
+        &["show", "2", "--json"],
+        &["doctor"],
+    ] {
         let output = as_nobody(args).unwrap();
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", complaint(&output));
     }
     assert_eq!(sequences(&lines(&as_nobody(&["query", "--json"]).unwrap())), [1, 2]);
     for args in [&["append"][..], &["doctor", "--repair"]] {
         let output = as_nobody(args).unwrap();
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(4), 0), "{args:?}: {}", complaint(&output));
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(4), 0),
+            "{args:?}: {}",
+            complaint(&output)
+        );
         assert!(complaint(&output).contains(world.journal().to_str().unwrap()), "{}", complaint(&output));
     }
     open(&world.path("j"), 0o755);
@@ -419,9 +463,22 @@ fn a_newer_format_is_refused_by_version_and_never_changed() {
     let crc = crc32(&bytes[80..256]);
     bytes[84..88].copy_from_slice(&crc.to_le_bytes());
     std::fs::write(&path, &bytes).unwrap();
-    for args in [&["query"][..], &["append"], &["verify"], &["status"], &["doctor"], &["doctor", "--repair"], &["tail"]] {
+    for args in [
+        &["query"][..],
+        &["append"],
+        &["verify"],
+        &["status"],
+        &["doctor"],
+        &["doctor", "--repair"],
+        &["tail"],
+    ] {
         let output = world.run(args, b"{\"type\":1}\n");
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(4), 0), "{args:?}: {}", complaint(&output));
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(4), 0),
+            "{args:?}: {}",
+            complaint(&output)
+        );
         assert!(complaint(&output).contains("version 2"), "{args:?}: {}", complaint(&output));
     }
     assert!(world.segments() == [(path, bytes)], "it was changed");
@@ -437,7 +494,10 @@ fn closed_streams_are_no_disaster() {
     let world = World::new();
     let shell = |script: &str| {
         let mut command = Command::new("sh");
-        command.args(["-c", script]).env("SEMJ", env!("CARGO_BIN_EXE_semj")).env("SEMJ_JOURNAL", world.journal());
+        command
+            .args(["-c", script])
+            .env("SEMJ", env!("CARGO_BIN_EXE_semj"))
+            .env("SEMJ_JOURNAL", world.journal());
         command.current_dir(world.root()).output().unwrap()
     };
     // No stdin at all is an empty one.

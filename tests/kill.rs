@@ -50,7 +50,9 @@ fn line(random: &mut Random, numbers: &mut u64, run: u64) -> Sent {
 fn answer_of(answer: &Value) -> (Vec<u64>, Vec<String>) {
     let texts = |v: &Value| v.as_array().unwrap().iter().map(|s| s.as_str().unwrap().to_owned()).collect();
     match answer.get("sequences") {
-        Some(all) => (all.as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect(), texts(&answer["ids"])),
+        Some(all) => {
+            (all.as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect(), texts(&answer["ids"]))
+        }
         None => (vec![answer["sequence"].as_u64().unwrap()], vec![answer["id"].as_str().unwrap().to_owned()]),
     }
 }
@@ -95,8 +97,7 @@ fn what_was_acknowledged_survives_every_kill_exactly_once() {
     let (mut sent, mut numbers) = (Vec::<Sent>::new(), 0);
     for run in 0..KILLS {
         let mut to_send = Vec::new();
-        for at in 0..sent.len() {
-            let line = &mut sent[at];
+        for (at, line) in sent.iter_mut().enumerate() {
             let lost = line.answer.is_none() && line.has_id && random.percent(70);
             let known = line.answer.is_some() && line.has_id && random.percent(1);
             if lost || known {
@@ -142,8 +143,12 @@ fn check(world: &World, sent: &[Sent]) {
     let (mut acknowledged, mut groups, mut latest) = (0, 0, (0, 0));
     let mut ended: Option<u64> = None;
     for line in sent {
-        let there: Vec<u64> =
-            line.numbers.iter().filter_map(|n| found.get(n)).map(|e| e["sequence"].as_u64().unwrap()).collect();
+        let there: Vec<u64> = line
+            .numbers
+            .iter()
+            .filter_map(|n| found.get(n))
+            .map(|e| e["sequence"].as_u64().unwrap())
+            .collect();
         assert!(there.is_empty() || there.len() == line.numbers.len(), "half a group: {:?}", line.numbers);
         assert!(there.windows(2).all(|w| w[0] + 1 == w[1]), "a group in pieces: {there:?}");
         groups += u64::from(there.len() > 1);
@@ -161,7 +166,11 @@ fn check(world: &World, sent: &[Sent]) {
             None => ended = Some(line.run),
             Some(first) => {
                 assert_ne!(ended, Some(line.run), "a hole in run {}: {:?} is there", line.run, line.numbers);
-                assert!(latest < (line.run, *first), "out of order: {latest:?}, then {first} in run {}", line.run);
+                assert!(
+                    latest < (line.run, *first),
+                    "out of order: {latest:?}, then {first} in run {}",
+                    line.run
+                );
                 latest = (line.run, *first);
             }
         }
@@ -169,6 +178,9 @@ fn check(world: &World, sent: &[Sent]) {
     let report = world.one(&["verify", "--deep", "--json"]);
     assert_eq!((&report["intact"], &report["events"]), (&json!(true), &json!(events.len())), "{report}");
     let segments = world.segments().len();
-    eprintln!("{KILLS} kills, {} events, {acknowledged} lines acknowledged, {groups} groups, {segments} segments", events.len());
+    eprintln!(
+        "{KILLS} kills, {} events, {acknowledged} lines acknowledged, {groups} groups, {segments} segments",
+        events.len()
+    );
     assert!(acknowledged > 100 && groups > 10 && segments > 3, "the test tests something");
 }

@@ -73,7 +73,9 @@ impl Known {
         for tag in &self.tags {
             event = event.tag(tag.clone());
         }
-        let set = |event: Event<'static>, text: &Option<String>, f: fn(Event<'static>, String) -> Event<'static>| {
+        let set = |event: Event<'static>,
+                   text: &Option<String>,
+                   f: fn(Event<'static>, String) -> Event<'static>| {
             text.clone().map_or(event.clone(), |t| f(event, t))
         };
         event = set(event, &self.stream, |e, t| e.stream(t));
@@ -147,7 +149,9 @@ fn cases() -> Vec<Case> {
             k.time >= time(6_000) && k.time < time(6_100)
         }),
         case(q().since(Timestamp(time(12_700))), move |k| k.time >= time(12_700)),
-        case(q().until(Timestamp(time(300))).agent("agent6"), move |k| k.time < time(300) && k.agent == "agent6"),
+        case(q().until(Timestamp(time(300))).agent("agent6"), move |k| {
+            k.time < time(300) && k.agent == "agent6"
+        }),
         case(q().text("needle"), |k| k.intent.contains("NeeDLe")),
         case(q().text("needle").agent("agent1").event_type(ty(2)), |k| {
             k.intent.contains("NeeDLe") && k.agent == "agent1" && k.kind == 2
@@ -253,7 +257,8 @@ fn check(what: &str, asked: &Asked<'_>, all: &[Known]) {
             continue;
         }
         assert_eq!(asked.count(query.clone()), expected.len() as u64, "{label}");
-        let newest: Vec<u64> = asked.run(query.clone().reverse(true).limit(9)).iter().map(|e| e.sequence).collect();
+        let newest: Vec<u64> =
+            asked.run(query.clone().reverse(true).limit(9)).iter().map(|e| e.sequence).collect();
         assert_eq!(newest, expected.iter().rev().take(9).copied().collect::<Vec<_>>(), "{label}, newest");
         let oldest: Vec<u64> = asked.run(query.limit(5)).iter().map(|e| e.sequence).collect();
         assert_eq!(oldest, expected.iter().take(5).copied().collect::<Vec<_>>(), "{label}, oldest");
@@ -291,6 +296,9 @@ fn filled(path: &Path, all: &[Known]) {
     check("reader beside the owner", &Asked::Reader(&reader), all);
     close(journal);
 }
+
+/// What is done to the trees, in words and in deed.
+type Spoiling<'a> = (&'a str, &'a dyn Fn(&Path));
 
 /// Where sled keeps its log.
 fn database(trees: &Path) -> std::path::PathBuf {
@@ -354,7 +362,7 @@ fn whatever_is_done_to_the_trees_changes_no_answer() {
             }
         }
     };
-    let spoilings: [(&str, &dyn Fn(&Path)); 7] = [
+    let spoilings: [Spoiling<'_>; 7] = [
         ("deleted", &deleted),
         ("garbage", &garbage),
         ("cut in half", &half),

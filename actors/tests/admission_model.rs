@@ -57,11 +57,18 @@ fn sequences_are_dense_ordered_and_groups_stay_whole() {
                         let event = |n| Event::query("q").stream("shared").id(id(n));
                         let single = admit(&ledger, &[event(0)]);
                         let group = admit(&ledger, &[event(1), event(2)]);
-                        assert!(group > single, "an emission that returned comes before one that began later");
+                        assert!(
+                            group > single,
+                            "an emission that returned comes before one that began later"
+                        );
                         if t == 0 {
                             ledger.seal();
                         }
-                        assert_eq!(admit(&ledger, &[event(0)]), single, "the same id again is the same event");
+                        assert_eq!(
+                            admit(&ledger, &[event(0)]),
+                            single,
+                            "the same id again is the same event"
+                        );
                         [(single, id(0)), (group, id(1)), (group + 1, id(2))]
                     })
                 })
@@ -69,8 +76,12 @@ fn sequences_are_dense_ordered_and_groups_stay_whole() {
             let mut told: Vec<_> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
             told.sort_unstable();
             let found = contents(&ledger);
-            let expected: Vec<_> = told.iter().map(|(sequence, id)| (*sequence, *sequence, Some(*id))).collect();
-            assert_eq!(found, expected, "dense from 1, the local order is the global one, every ticket tells the truth");
+            let expected: Vec<_> =
+                told.iter().map(|(sequence, id)| (*sequence, *sequence, Some(*id))).collect();
+            assert_eq!(
+                found, expected,
+                "dense from 1, the local order is the global one, every ticket tells the truth"
+            );
             assert_eq!(found.first().map(|f| f.0), Some(1));
             assert_eq!(found.len(), 9);
         },

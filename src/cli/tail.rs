@@ -73,9 +73,7 @@ impl Tail {
         let filters = self.filters.query_now();
         let after = filters.after.unwrap_or(0).max(seen);
         let new = until(filters, durable).after(after);
-        let ended = walk(context, reader, new, |event| {
-            timeline::show(out, context.json(), &event)
-        });
+        let ended = walk(context, reader, new, |event| timeline::show(out, context.json(), &event));
         out.flush()?;
         ended.map(drop)
     }

@@ -1,7 +1,12 @@
 //! What the end-to-end tests share: a folder with a journal, the real binary, a running `append` that is talked to,
 //! and random numbers that can be had again.
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -35,7 +40,11 @@ impl World {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_semj"));
-        command.args(args).current_dir(self.root()).env("SEMJ_JOURNAL", self.journal()).env_remove("NO_COLOR");
+        command
+            .args(args)
+            .current_dir(self.root())
+            .env("SEMJ_JOURNAL", self.journal())
+            .env_remove("NO_COLOR");
         command
     }
 
