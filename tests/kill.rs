@@ -97,8 +97,7 @@ fn what_was_acknowledged_survives_every_kill_exactly_once() {
     let (mut sent, mut numbers) = (Vec::<Sent>::new(), 0);
     for run in 0..KILLS {
         let mut to_send = Vec::new();
-        for at in 0..sent.len() {
-            let line = &mut sent[at];
+        for (at, line) in sent.iter_mut().enumerate() {
             let lost = line.answer.is_none() && line.has_id && random.percent(70);
             let known = line.answer.is_some() && line.has_id && random.percent(1);
             if lost || known {

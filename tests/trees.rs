@@ -297,6 +297,9 @@ fn filled(path: &Path, all: &[Known]) {
     close(journal);
 }
 
+/// What is done to the trees, in words and in deed.
+type Spoiling<'a> = (&'a str, &'a dyn Fn(&Path));
+
 /// Where sled keeps its log.
 fn database(trees: &Path) -> std::path::PathBuf {
     assert!(trees.join("db").is_file(), "sled's file has another name now");
@@ -359,7 +362,6 @@ fn whatever_is_done_to_the_trees_changes_no_answer() {
             }
         }
     };
-    type Spoiling<'a> = (&'a str, &'a dyn Fn(&Path));
     let spoilings: [Spoiling<'_>; 7] = [
         ("deleted", &deleted),
         ("garbage", &garbage),

@@ -7,6 +7,7 @@ use crate::ticket::{GroupTicket, Ticket};
 use semj_storage::event::{Event, Priority};
 use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 thread_local! {
@@ -64,16 +65,22 @@ impl Emitter {
     pub async fn emit_async(&self, event: Event<'_>) -> Result<Ticket, EmitError> {
         let mut result = self.try_emit(event.into_owned());
         while let Err(EmitError::Full(event)) = result {
-            let watermark = self.shared.pipeline.watermark();
-            let next = Ticket {
-                pipeline: self.shared.pipeline.clone(),
-                first: watermark.durable() + 1,
-                last: watermark.durable() + 1,
-                given_id: None,
-                duplicate: false,
-            };
-            // Room comes with the next commit; whatever ends the wait, the emission tells what is the matter.
-            let _ = next.durable().await;
+            let pipeline = &self.shared.pipeline;
+            let next = pipeline.watermark().durable() + 1;
+            if next <= pipeline.ledger().admitted() {
+                let next = Ticket {
+                    pipeline: pipeline.clone(),
+                    first: next,
+                    last: next,
+                    given_id: None,
+                    duplicate: false,
+                };
+                // Room comes with the next commit; whatever ends the wait, the emission tells what is the matter.
+                let _ = next.durable().await;
+            } else {
+                // All was committed meanwhile: nobody would end a wait for an event that nobody has emitted.
+                yield_once().await;
+            }
             result = self.try_emit(*event);
         }
         result
@@ -244,4 +251,17 @@ impl Emitter {
         };
         Ok(Some(ticket))
     }
+}
+
+/// Lets other tasks of any executor run.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
