@@ -433,8 +433,8 @@ impl Pipeline {
             self.ledger.set_gate(Gate::Open);
             self.watermark.recovered();
         }
-        let state = if full { OwnerState::Full } else { OwnerState::Open };
-        let _ = self.writer.lock().set_state(state);
+        let mut writer = self.writer.lock();
+        let _ = if full { writer.set_state(OwnerState::Full) } else { writer.resume() };
     }
 }
 

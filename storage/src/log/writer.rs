@@ -83,6 +83,8 @@ pub struct LogWriter {
     tail: Option<Tail>,
     prealloc: Arc<Prealloc>,
     state: OwnerState,
+    /// The state while nothing is in the way.
+    at_work: OwnerState,
     /// Content may reach the disk that no sync has covered yet.
     dirty: bool,
     /// A sync failed. Linux tells that once, so a second one would succeed and prove nothing.
@@ -120,6 +122,7 @@ impl LogWriter {
             tail: recovered.tail.clone(),
             prealloc,
             state,
+            at_work: state,
             dirty: false,
             failed: false,
         };
@@ -236,6 +239,14 @@ impl LogWriter {
         }
         self.failed = false;
         Ok(())
+    }
+
+    /// Tells readers that it is at work again, with the damage it was opened with.
+    ///
+    /// # Errors
+    /// When LOCK cannot be written.
+    pub fn resume(&mut self) -> io::Result<()> {
+        self.set_state(self.at_work)
     }
 
     /// Tells readers what the owner is doing.
