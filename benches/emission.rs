@@ -178,7 +178,7 @@ fn pieces(table: &Table, work: &Workload, scratch: &Scratch, runs: usize) -> f64
     let ledger = Ledger::new(0, IdIndex::new(segments, 0), streams);
     let admit = per_turn(runs, turns, |n| {
         let admitted = ledger.admit(&prepared, n as i64, 0, &[]).unwrap();
-        if admitted.first % 4_096 == 0 {
+        if admitted.first.is_multiple_of(4_096) {
             ledger.seal();
             ledger.release(admitted.first);
         }
