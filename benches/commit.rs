@@ -203,7 +203,7 @@ fn pipelined(
             scope.spawn(move || {
                 let mut last = None;
                 for n in 0..count / producers {
-                    last = Some(emitter.emit_blocking(work.at(producer * 1_000 + n).event()).unwrap());
+                    last = Some(emitter.emit_blocking(work.at(producer * 97 + n).event()).unwrap());
                 }
                 last.unwrap().wait().unwrap();
             });
@@ -245,7 +245,7 @@ fn pipelined_file(work: &Workload, bare: &mut Bare, producers: usize, count: usi
                     let mut chunk = spare.lock().unwrap().try_recv().unwrap_or_default();
                     chunk.clear();
                     for n in start..(start + 1_000).min(events) {
-                        frame(&mut chunk, &work.at(producer * 1_000 + n).event());
+                        frame(&mut chunk, &work.at(producer * 97 + n).event());
                     }
                     send.send(chunk).unwrap();
                 }
@@ -399,7 +399,7 @@ fn main() {
     let Some(args) = Args::parse() else { return };
     let scratch = Scratch::new();
     let table = Table::new("commit", scratch.path());
-    let work = Workload::new(2, 8_192);
+    let work = Workload::new(2, 1_024);
     let (time, runs, count) = if args.quick {
         (Duration::from_millis(100), 3, 100_000)
     } else {

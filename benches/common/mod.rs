@@ -127,7 +127,7 @@ impl Workload {
                     false => types[rng.zipf(types.len())],
                 };
                 let tool = ["bash", "edit", "read", "grep", "web_search"][rng.zipf(5)];
-                let text = 30 + rng.below(100);
+                let text = 50 + rng.below(100);
                 let value = serde_json::json!({
                     "gen_ai.tool.name": tool,
                     "gen_ai.tool.call.id": format!("call_{:012x}", rng.next() >> 16),

@@ -2,7 +2,7 @@
 
 use crate::ledger::{Chunk, TIME_UNKNOWN};
 use semj_storage::event::ResolvedCause;
-use semj_storage::log::entry::{UnitInfo, put_reference};
+use semj_storage::log::entry::{REFERENCE_BYTES, UnitInfo, put_reference};
 use semj_storage::log::{Codec, PreparedBlock, SummaryBuilder, UnitBuilder};
 
 /// What the clocks say when a batch is made.
@@ -38,15 +38,22 @@ impl BatcherCore {
             ..info
         };
         self.tick(stamp.wall_ns);
-        let mut unit = UnitBuilder::with_capacity(chunk.entries.len(), chunk.bytes.len() + causes.len() * 26);
+        // Without references the chunk's bytes are the unit's entries already, and are copied once.
+        let in_place = causes.is_empty();
+        let room = if in_place { 0 } else { chunk.bytes.len() + causes.len() * REFERENCE_BYTES };
+        let mut unit = UnitBuilder::with_capacity(chunk.entries.len(), room);
         let mut summary = SummaryBuilder::new(chunk.first_sequence);
         let mut causes = causes.iter();
         for entry in &chunk.entries {
             let bytes = chunk.bytes.get(entry.start as usize..entry.end as usize).unwrap_or_default();
-            unit.entry(|out| {
-                out.extend_from_slice(bytes);
-                causes.by_ref().take(usize::from(entry.causes)).for_each(|c| put_reference(out, *c));
-            });
+            if in_place {
+                unit.entry_over(entry.start, bytes);
+            } else {
+                unit.entry(|out| {
+                    out.extend_from_slice(bytes);
+                    causes.by_ref().take(usize::from(entry.causes)).for_each(|c| put_reference(out, *c));
+                });
+            }
             let time = match entry.time {
                 TIME_UNKNOWN => None,
                 i64::MAX => Some(entry.boot_ns.saturating_add(info.wall_offset_ns)),
@@ -56,9 +63,14 @@ impl BatcherCore {
         }
         summary.add_agents(&chunk.agents);
         let mut bytes =
-            Vec::with_capacity(PreparedBlock::header_room() + chunk.bytes.len() + chunk.entries.len() * 64);
+            Vec::with_capacity(PreparedBlock::room_for(chunk.entries.len(), chunk.bytes.len().max(room)));
         bytes.resize(PreparedBlock::header_room(), 0);
-        unit.finish(chunk.first_sequence, &info, (self.physical, self.counter), &mut bytes);
+        let (first, hlc) = (chunk.first_sequence, (self.physical, self.counter));
+        if in_place {
+            unit.finish_over(&chunk.bytes, first, &info, hlc, &mut bytes);
+        } else {
+            unit.finish(first, &info, hlc, &mut bytes);
+        }
         PreparedBlock::new(bytes, codec, summary.finish())
     }
 

@@ -13,7 +13,7 @@
 use super::bytes::{crc_with_hole, get, i64_at, put, u32_at, u64_at};
 use super::chain::{ChainValue, link, unit_digest};
 use super::codec::{Codec, decompress};
-use super::unit::UnitRef;
+use super::unit::{PREAMBLE_BYTES, ROW_BYTES, UnitRef};
 use crate::limits::BLOCK_BODY_BYTES_MAX;
 use crate::query::BlockSummary;
 use uuid::Uuid;
@@ -198,6 +198,11 @@ impl PreparedBlock {
     /// How many bytes to leave free in front of the unit.
     pub const fn header_room() -> usize {
         HEADER_BYTES
+    }
+
+    /// How many bytes a block of one unit with so many events and bytes of entries takes.
+    pub const fn room_for(events: usize, entries: usize) -> usize {
+        HEADER_BYTES + PREAMBLE_BYTES + events * ROW_BYTES + entries
     }
 
     /// First event.

@@ -54,8 +54,17 @@ impl UnitBuilder {
     pub fn entry(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.entries.len();
         write(&mut self.entries);
-        let crc = entry_crc(self.count, self.entries.get(start..).unwrap_or_default());
-        self.rows.extend_from_slice(&(start as u32).to_le_bytes());
+        let crc = crc32fast::hash(self.entries.get(start..).unwrap_or_default());
+        self.row(start as u32, crc);
+    }
+
+    /// Adds the event whose entry is `bytes`, which start at `start` in what [`UnitBuilder::finish_over`] gets.
+    pub fn entry_over(&mut self, start: u32, bytes: &[u8]) {
+        self.row(start, crc32fast::hash(bytes));
+    }
+
+    fn row(&mut self, start: u32, crc: u32) {
+        self.rows.extend_from_slice(&start.to_le_bytes());
         self.rows.extend_from_slice(&crc.to_le_bytes());
         self.count += 1;
     }
@@ -75,10 +84,23 @@ impl UnitBuilder {
 
     /// Appends the whole unit to `out`.
     pub fn finish(&self, first_sequence: u64, info: &UnitInfo, hlc: (u64, u16), out: &mut Vec<u8>) {
+        self.finish_over(&self.entries, first_sequence, info, hlc, out);
+    }
+
+    /// As [`UnitBuilder::finish`] where all entries lie back to back in `entries`: they are copied once.
+    pub fn finish_over(
+        &self,
+        entries: &[u8],
+        first_sequence: u64,
+        info: &UnitInfo,
+        hlc: (u64, u16),
+        out: &mut Vec<u8>,
+    ) {
+        out.reserve(PREAMBLE_BYTES + self.rows.len() + entries.len() + self.controls.len());
         let mut preamble = [0u8; PREAMBLE_BYTES];
         put(&mut preamble, 0, &first_sequence.to_le_bytes());
         put(&mut preamble, 8, &self.count.to_le_bytes());
-        put(&mut preamble, 12, &(self.entries.len() as u32).to_le_bytes());
+        put(&mut preamble, 12, &(entries.len() as u32).to_le_bytes());
         put(&mut preamble, 16, &(self.controls.len() as u32).to_le_bytes());
         put(&mut preamble, 24, &info.id_nonce.to_le_bytes());
         put(&mut preamble, 32, &info.recorded.0.to_le_bytes());
@@ -90,7 +112,7 @@ impl UnitBuilder {
         put(&mut preamble, CRC_AT, &crc.to_le_bytes());
         out.extend_from_slice(&preamble);
         out.extend_from_slice(&self.rows);
-        out.extend_from_slice(&self.entries);
+        out.extend_from_slice(entries);
         out.extend_from_slice(&self.controls);
     }
 }
