@@ -23,10 +23,19 @@ pub struct PersisterSeed {
     pub pipeline: Arc<Pipeline>,
 }
 
+/// At most this part of a mean commit is spent waiting for emitters that the last commit released.
+const GATHER_PART: i64 = 4;
+/// Commits over which the mean is taken.
+const MEAN_OVER: i64 = 16;
+
 /// See the module.
 #[derive(Debug)]
 pub struct PersisterActor {
     seed: PersisterSeed,
+    /// Mean time of a commit, ns.
+    commit_ns: i64,
+    /// How many waited for the last commit.
+    released: usize,
     /// Empty but for a full disk: its first batch found no room, the others came behind it.
     held: VecDeque<(u64, Box<PreparedBlock>)>,
 }
@@ -35,7 +44,7 @@ impl Recover for PersisterActor {
     type Seed = PersisterSeed;
     const ROLE: Role = Role::Persister;
     fn recover(seed: PersisterSeed) -> Self {
-        PersisterActor { seed, held: VecDeque::new() }
+        PersisterActor { seed, commit_ns: 0, released: 0, held: VecDeque::new() }
     }
 }
 
@@ -91,13 +100,16 @@ impl PersisterActor {
         }
     }
 
-    fn write(&self, block: Box<PreparedBlock>) -> Commit {
+    fn write(&mut self, block: Box<PreparedBlock>) -> Commit {
         let pipeline = &self.seed.pipeline;
         let (first, last, bytes) = (block.first_sequence(), block.last_sequence(), block.disk_bytes());
         let begun = pipeline.clock().boot_ns();
+        self.released = pipeline.watermark().waiting();
         let commit = pipeline.commit(block);
         if matches!(commit, Commit::Done) {
-            let seconds = (pipeline.clock().boot_ns() - begun) as f64 / 1e9;
+            let took = pipeline.clock().boot_ns() - begun;
+            self.commit_ns += (took - self.commit_ns) / MEAN_OVER;
+            let seconds = took as f64 / 1e9;
             let pending = pipeline.ledger().pending().events;
             crate::metrics::committed(last + 1 - first, bytes, seconds, pending);
             if pending > 0 {
@@ -130,10 +142,24 @@ impl PersisterActor {
         self.short_way(ctx);
     }
 
+    /// Emitters that the last commit released come back in a moment: one sync for all of them beats one for the first.
+    fn gather(&mut self) {
+        let expected = std::mem::take(&mut self.released);
+        if expected < 2 {
+            return;
+        }
+        let pipeline = &self.seed.pipeline;
+        let until = pipeline.clock().boot_ns() + self.commit_ns / GATHER_PART;
+        while pipeline.ledger().pending().open_events < expected && pipeline.clock().boot_ns() < until {
+            std::thread::yield_now();
+        }
+    }
+
     /// While somebody waits for the little that is pending, this lane packs and commits it without waking another.
     fn short_way(&mut self, ctx: &mut Context<Self>) {
         let pipeline = self.seed.pipeline.clone();
         while self.held.is_empty() {
+            self.gather();
             match pipeline.take_short_way() {
                 Ok(Some((generation, block))) => self.commit(generation, block, ctx),
                 Ok(None) => break,

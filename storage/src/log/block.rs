@@ -12,7 +12,7 @@
 
 use super::bytes::{crc_with_hole, get, i64_at, put, u32_at, u64_at};
 use super::chain::{ChainValue, link, unit_digest};
-use super::codec::{Codec, decompress};
+use super::codec::{Codec, open_body};
 use super::unit::{PREAMBLE_BYTES, ROW_BYTES, UnitRef};
 use crate::limits::BLOCK_BODY_BYTES_MAX;
 use crate::query::BlockSummary;
@@ -131,12 +131,8 @@ impl BlockHeader {
     }
 
     /// Checks the stored body's CRC and restores the raw body.
-    pub(crate) fn open_body(&self, stored: &[u8]) -> Result<Vec<u8>, String> {
-        let found = crc32fast::hash(stored);
-        if found != self.body_crc {
-            return Err(format!("checksum of the block body is {found:08x}, expected {:08x}", self.body_crc));
-        }
-        decompress(self.codec, stored, self.raw_len as usize)
+    pub(crate) fn open_body(&self, stored: Vec<u8>) -> Result<Vec<u8>, String> {
+        open_body(self.codec, stored, self.body_crc, self.raw_len as usize)
     }
 
     /// Checks the raw body against the chain: units dense, digests right.

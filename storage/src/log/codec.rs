@@ -35,15 +35,24 @@ impl Codec {
     }
 }
 
-/// Restores a body of exactly `raw_len` bytes; the error says what is wrong.
-pub(crate) fn decompress(number: u8, stored: &[u8], raw_len: usize) -> Result<Vec<u8>, String> {
+/// Checks a stored body's CRC and restores the raw body; the error says what is wrong.
+pub(crate) fn open_body(number: u8, stored: Vec<u8>, crc: u32, raw_len: usize) -> Result<Vec<u8>, String> {
+    let found = crc32fast::hash(&stored);
+    if found != crc {
+        return Err(format!("checksum of the block body is {found:08x}, expected {crc:08x}"));
+    }
+    decompress(number, stored, raw_len)
+}
+
+/// Restores a body of exactly `raw_len` bytes; a plain one is handed through.
+fn decompress(number: u8, stored: Vec<u8>, raw_len: usize) -> Result<Vec<u8>, String> {
     if raw_len > BLOCK_BODY_BYTES_MAX {
         return Err(format!("body of {raw_len} bytes, the limit is {BLOCK_BODY_BYTES_MAX}"));
     }
     let raw = match number {
-        0 => stored.to_vec(),
-        1 => lz4_flex::block::decompress(stored, raw_len).map_err(|e| format!("lz4: {e}"))?,
-        2 => zstd::bulk::decompress(stored, raw_len).map_err(|e| format!("zstd: {e}"))?,
+        0 => stored,
+        1 => lz4_flex::block::decompress(&stored, raw_len).map_err(|e| format!("lz4: {e}"))?,
+        2 => zstd::bulk::decompress(&stored, raw_len).map_err(|e| format!("zstd: {e}"))?,
         n => return Err(format!("unknown codec {n}")),
     };
     if raw.len() != raw_len {
@@ -61,14 +70,23 @@ mod tests {
         let raw = b"the same again and again ".repeat(400);
         for codec in [Codec::Lz4, Codec::Zstd(1), Codec::Zstd(19)] {
             let stored = codec.compress(&raw).unwrap();
-            assert_eq!(decompress(codec.number(), &stored, raw.len()).as_deref(), Ok(raw.as_slice()));
-            assert!(decompress(codec.number(), &stored, raw.len() - 1).is_err(), "more than the header says");
-            assert!(decompress(codec.number(), &stored, raw.len() + 1).is_err(), "less than the header says");
-            assert!(decompress(codec.number(), &stored[..stored.len() / 2], raw.len()).is_err(), "cut");
+            assert_eq!(decompress(codec.number(), stored.clone(), raw.len()).as_deref(), Ok(raw.as_slice()));
+            assert!(
+                decompress(codec.number(), stored.clone(), raw.len() - 1).is_err(),
+                "more than the header says"
+            );
+            assert!(
+                decompress(codec.number(), stored.clone(), raw.len() + 1).is_err(),
+                "less than the header says"
+            );
+            assert!(
+                decompress(codec.number(), stored[..stored.len() / 2].to_vec(), raw.len()).is_err(),
+                "cut"
+            );
         }
         assert_eq!(Codec::Zstd(1).compress(b"x"), None, "what does not shrink is stored plain");
         let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
-        assert!(decompress(2, &bomb, 64 << 20).is_err(), "over the limit before anything is allocated");
-        assert!(decompress(9, &raw, raw.len()).is_err());
+        assert!(decompress(2, bomb, 64 << 20).is_err(), "over the limit before anything is allocated");
+        assert!(decompress(9, raw.clone(), raw.len()).is_err());
     }
 }

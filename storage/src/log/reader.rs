@@ -2,6 +2,7 @@
 
 use super::block::{BlockHeader, HEADER_BYTES};
 use super::blocks::{BlockInfo, BlockList};
+use super::codec::open_body;
 use super::entry::EntryRef;
 use super::footer::{FooterHead, decode_blocks};
 use super::lookup::{FooterSets, Names};
@@ -204,7 +205,7 @@ impl Segments {
         let raw = if n < stored.len() {
             Err(format!("the file ends inside the block: {n} of {} bytes", stored.len()))
         } else {
-            open_body(block, stored)
+            open_body(block.codec, stored, block.body_crc, block.raw_len as usize)
         };
         let raw = Arc::new(raw.map_err(|reason| block.damage(&segment.path, reason))?);
         if keep {
@@ -376,17 +377,6 @@ pub(super) fn read_exact(file: &dyn File, offset: u64, length: usize) -> std::io
     Ok(bytes)
 }
 
-fn open_body(block: &BlockInfo, stored: Vec<u8>) -> Result<Vec<u8>, String> {
-    let found = crc32fast::hash(&stored);
-    if found != block.body_crc {
-        return Err(format!("checksum of the block body is {found:08x}, expected {:08x}", block.body_crc));
-    }
-    if block.codec == 0 && stored.len() == block.raw_len as usize {
-        return Ok(stored);
-    }
-    super::codec::decompress(block.codec, &stored, block.raw_len as usize)
-}
-
 /// First sequence and path of each segment in `folder`, in order; none where there is no such folder.
 ///
 /// # Errors
@@ -477,5 +467,5 @@ pub(crate) fn check_block(file: &dyn File, h: &BlockHeader) -> std::io::Result<R
     if n < stored.len() {
         return Ok(Err(format!("the file ends inside the block: {n} of {} bytes", stored.len())));
     }
-    Ok(h.open_body(&stored).and_then(|raw| h.check_chain(&raw).map(|()| raw)))
+    Ok(h.open_body(stored).and_then(|raw| h.check_chain(&raw).map(|()| raw)))
 }
