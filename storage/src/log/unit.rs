@@ -54,13 +54,13 @@ impl UnitBuilder {
     pub fn entry(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.entries.len();
         write(&mut self.entries);
-        let crc = crc32fast::hash(self.entries.get(start..).unwrap_or_default());
+        let crc = entry_crc(self.count, self.entries.get(start..).unwrap_or_default());
         self.row(start as u32, crc);
     }
 
     /// Adds the event whose entry is `bytes`, which start at `start` in what [`UnitBuilder::finish_over`] gets.
     pub fn entry_over(&mut self, start: u32, bytes: &[u8]) {
-        self.row(start, crc32fast::hash(bytes));
+        self.row(start, entry_crc(self.count, bytes));
     }
 
     fn row(&mut self, start: u32, crc: u32) {
