@@ -133,7 +133,10 @@ impl Outcome {
     }
 }
 
-fn each_operation_fails(class: FaultClass, faults: &[(&str, fn(Fault) -> Fault)]) {
+/// What a fault is called, and how it is made.
+type Named<'a> = (&'a str, fn(Fault) -> Fault);
+
+fn each_operation_fails(class: FaultClass, faults: &[Named<'_>]) {
     let seed = seed(11);
     let (mut struck, mut images, mut ended, mut full) = (0u64, 0, 0, 0);
     for rule in [DirectoryRule::Strict, DirectoryRule::Journal] {
