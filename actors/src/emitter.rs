@@ -41,6 +41,7 @@ impl Emitter {
     ///
     /// # Errors
     /// [`EmitError`]; where the same emission may succeed later the event comes back in it.
+    #[inline]
     pub fn try_emit<'e>(&'e self, event: Event<'e>) -> Result<Ticket, EmitError> {
         self.admit(event, |event| self.no_room(event))
     }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 /// Batches under way between ingest and the disk. More would only make the one in front wait longer.
 const IN_FLIGHT_MAX: usize = 2;
 /// What the short way takes at most: larger amounts are packed on the control lane while the disk is busy.
-const SHORT_WAY_EVENTS: usize = 256;
+const SHORT_WAY_EVENTS: usize = 1_024;
 
 /// How batches are cut.
 #[derive(Clone, Copy, Debug)]

@@ -71,16 +71,6 @@ pub enum ReadError {
         /// The last event removed.
         horizon: u64,
     },
-    /// The segments hold less than LOCK says is durable: an incomplete copy.
-    #[error("{}: incomplete copy: {expected} events are recorded as durable, the segments hold {found}", path.display())]
-    Incomplete {
-        /// Which journal.
-        path: PathBuf,
-        /// The last event recorded as durable.
-        expected: u64,
-        /// The last event found.
-        found: u64,
-    },
 }
 
 impl ReadError {
@@ -170,7 +160,7 @@ impl ReadError {
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            ReadError::Damaged(_) | ReadError::Incomplete { .. } => ErrorKind::Damaged,
+            ReadError::Damaged(_) => ErrorKind::Damaged,
             ReadError::NotAJournal { .. }
             | ReadError::NewerFormat { .. }
             | ReadError::Io { .. }

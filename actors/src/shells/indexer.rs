@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Events taken in before the lane is given back.
 const SLICE_EVENTS: u64 = 2_048;
 /// With this many events uncommitted the host needs the processor more than the trees do.
-const BUSY_EVENTS: usize = 16_384;
+const BUSY_EVENTS: usize = 2_048;
 /// How long the trees wait then.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 

@@ -490,6 +490,7 @@ impl<'a> Event<'a> {
 
     /// The same event, with `name` as its stream and its agent where it names none.
     #[must_use]
+    #[inline]
     pub fn or_from(mut self, name: &'a str) -> Self {
         match (&self.stream, &self.agent) {
             // Without a stream of its own an event goes to its agent's.
