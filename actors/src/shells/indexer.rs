@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// Events taken in before the lane is given back.
 const SLICE_EVENTS: u64 = 2_048;
+/// How long commits are gathered before the trees take them in: the commit path never pays for waking this lane twice
+/// within it, and a lone writer keeps the processor.
+const GATHER: Duration = Duration::from_millis(10);
 /// With this many events uncommitted the host needs the processor more than the trees do.
 const BUSY_EVENTS: usize = 2_048;
 /// How long the trees wait then.
@@ -65,14 +68,17 @@ impl Supervised for IndexerActor {
 impl Handler<IndexDoorbell> for IndexerActor {
     type Result = ();
     fn handle(&mut self, _: IndexDoorbell, ctx: &mut Context<Self>) {
-        self.seed.pipeline.bells.index.heard();
-        let prealloc = self.seed.pipeline.prealloc();
-        if prealloc.wants_fill() {
-            prealloc.fill();
-        }
-        if !self.working {
-            self.work(ctx);
-        }
+        // The bell stays armed meanwhile, so further commits do not ring.
+        ctx.run_later(GATHER, |actor, ctx| {
+            actor.seed.pipeline.bells.index.heard();
+            let prealloc = actor.seed.pipeline.prealloc();
+            if prealloc.wants_fill() {
+                prealloc.fill();
+            }
+            if !actor.working {
+                actor.work(ctx);
+            }
+        });
     }
 }
 
