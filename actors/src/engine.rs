@@ -28,6 +28,10 @@ use uuid::Uuid;
 const LOCK_GRACE: Duration = Duration::from_millis(100);
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
+/// How long closing waits at most for the trees, which can always be made again.
+const TREES_AT_CLOSE: Duration = Duration::from_secs(1);
+const TREES_POLL: Duration = Duration::from_millis(1);
+
 /// Why a journal could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -295,6 +299,9 @@ impl Engine {
         } else {
             Ok(())
         };
+        if flushed.is_ok() {
+            self.finish_trees(within.min(TREES_AT_CLOSE));
+        }
         lanes.stop();
         supervisor.join();
         let closed = match (&flushed, pipeline.watermark().poison()) {
@@ -332,6 +339,19 @@ impl Engine {
     /// The index, as far as it is.
     pub fn index(&self) -> &Arc<Index> {
         self.keeper.index()
+    }
+
+    /// Gives the trees a moment to take in what is durable, so that a short-lived owner leaves them complete.
+    fn finish_trees(&self, within: Duration) {
+        let durable = self.shared.pipeline.watermark().durable();
+        let until = Instant::now() + within;
+        while self.index().indexed_sequence() < durable && self.keeper.has_hope() && Instant::now() < until {
+            self.shared.pipeline.bells.index.ring();
+            std::thread::sleep(TREES_POLL);
+        }
+        let journal = self.shared.pipeline.segments().journal();
+        // Display only.
+        let _ = self.lock.write_indexed(&journal, self.index().indexed_sequence().min(durable));
     }
 
     /// LOCK.

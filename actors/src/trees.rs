@@ -39,6 +39,13 @@ impl TreeKeeper {
         &self.index
     }
 
+    /// Whether the trees are in use or may still come into use.
+    pub fn has_hope(&self) -> bool {
+        let state = self.state.lock();
+        self.folder.is_some()
+            && (self.index.has_trees() || state.opening.is_some() || state.attempts < ATTEMPTS_MAX)
+    }
+
     /// Whether the trees may be fed now. Where not, an opening is begun if none is under way; its end rings the bell.
     pub fn ready(self: &Arc<Self>, pipeline: &Arc<Pipeline>) -> bool {
         if self.index.has_trees() {
