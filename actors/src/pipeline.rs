@@ -426,6 +426,10 @@ impl Pipeline {
 
     /// The disk is full, or has room again.
     pub fn storage_full(&self, full: bool) {
+        // Readers beside the owner are told first: whoever sees the gate may ask them next.
+        let mut writer = self.writer.lock();
+        let _ = if full { writer.set_state(OwnerState::Full) } else { writer.resume() };
+        drop(writer);
         if full {
             self.ledger.set_gate(Gate::StorageFull);
             self.watermark.fail(CommitError::StorageFull);
@@ -433,8 +437,6 @@ impl Pipeline {
             self.ledger.set_gate(Gate::Open);
             self.watermark.recovered();
         }
-        let mut writer = self.writer.lock();
-        let _ = if full { writer.set_state(OwnerState::Full) } else { writer.resume() };
     }
 }
 
