@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, OpenMode};
 use crate::error::{Damage, ReadError};
-use crate::log::{ChainValue, LockInfo, SegmentCheck, TornTail, check_segment, genesis, inspect};
+use crate::log::{ChainValue, LockInfo, SegmentCheck, TornTail, check_segment, genesis, inspect, is_sealed};
 use std::path::Path;
 
 /// How much is looked at.
@@ -99,6 +99,8 @@ pub fn verify(
             });
             chain = None;
         }
+        // A live owner is still writing behind the last event: commits in the last segment, the seal in others.
+        let growing = watermark.is_some() && !is_sealed(backend, folder, journal, *first)?;
         let check = SegmentCheck {
             journal,
             first: *first,
@@ -108,8 +110,8 @@ pub fn verify(
             len: *len,
             chain_before: chain,
             level,
-            // What lies behind a live owner's last commit is still being written, and what is cut was never committed.
-            tail_is_open: (following.is_none() && watermark.is_some()) || cut(path),
+            // What is cut was never committed.
+            tail_is_open: growing || cut(path),
             owned: watermark.is_some(),
         };
         let outcome = check_segment(&check, &mut |bytes| progress(done + bytes, total))?;

@@ -31,6 +31,7 @@ pub use prealloc::Prealloc;
 pub use reader::{LogView, Segments, segment_files};
 pub use recover::{Place, Recovered, Tail, recover};
 pub use seal::Sealing;
+pub(crate) use seal::is_sealed;
 pub use segment::FORMAT_VERSION;
 pub use unit::{UnitBuilder, control};
 pub use writer::{AppendError, LogWriter, WriterOptions};

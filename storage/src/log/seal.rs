@@ -29,7 +29,7 @@ pub enum Sealing {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub(super) fn is_sealed(
+pub(crate) fn is_sealed(
     backend: &dyn Backend,
     folder: &Path,
     journal: Uuid,
