@@ -353,11 +353,6 @@ impl Engine {
         // Display only.
         let _ = self.lock.write_indexed(&journal, self.index().indexed_sequence().min(durable));
     }
-
-    /// LOCK.
-    pub fn lock(&self) -> &LockFile {
-        &self.lock
-    }
 }
 
 impl Drop for Engine {
@@ -426,7 +421,10 @@ fn take_lock(
     Ok(file)
 }
 
-/// What the tests of other crates need to look at a stored event.
+/// One stored event, for tests; `None` for a sequence without content.
+///
+/// # Errors
+/// As reading the record.
 pub fn read_one(view: &LogView, sequence: u64) -> Result<Option<Recorded>, ReadError> {
     use semj_storage::query::EventSource;
     let mut found = None;
