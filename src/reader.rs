@@ -195,6 +195,7 @@ impl Reader {
         let Stamp { owned, lock, .. } = known.stamp;
         let (segments, bytes) = measure(&self.layout.segments());
         let state = match lock.and_then(|l| l.watermark) {
+            Some(_) if owned && lock.is_some_and(|l| l.stalled_since_ns.is_some()) => "stalled",
             Some(w) if owned => state_of_owner(w.state),
             _ if owned => "open",
             _ if !known.damage.is_empty() => "degraded",

@@ -2,13 +2,14 @@
 
 use crate::clock::{Clock, SystemClock};
 use crate::emitter::Emitter;
-use crate::error::{CommitError, EmitError};
-use crate::lanes::{Lanes, start_waker};
+use crate::error::{CommitError, EmitError, PoisonCause, Unfinished};
+use crate::lanes::start_waker;
 use crate::ledger::{Gate, IdIndex, Ledger, Streams};
 use crate::options::EngineOptions;
-use crate::pipeline::{Cutting, Pipeline};
-use crate::shells::IndexerSeed;
-use crate::supervision::{Restarts, Role, Supervisor};
+use crate::pipeline::{Cutting, Pipeline, Record};
+use crate::running::Running;
+use crate::stages::IndexerSeed;
+use crate::supervision::{Command, Role, Ward, Wards};
 use crate::ticket::Ticket;
 use crate::trees::TreeKeeper;
 use crate::watermark::{Level, Watermark, deadline};
@@ -31,6 +32,8 @@ const LOCK_POLL: Duration = Duration::from_millis(5);
 /// How long closing waits at most for the trees, which can always be made again.
 const TREES_AT_CLOSE: Duration = Duration::from_secs(1);
 const TREES_POLL: Duration = Duration::from_millis(1);
+/// What closing always gives the threads to end.
+const END_GRACE: Duration = Duration::from_millis(500);
 
 /// Why a journal could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -136,12 +139,10 @@ impl Shared {
 pub struct Engine {
     shared: Arc<Shared>,
     layout: Layout,
-    lanes: Mutex<Option<(Lanes, Supervisor)>>,
-    restarts: Arc<Restarts>,
-    damage: Vec<Damage>,
+    running: Mutex<Option<Running>>,
+    wards: Wards,
     lock: LockFile,
     keeper: Arc<TreeKeeper>,
-    place: Place,
 }
 
 /// What an engine is doing.
@@ -159,6 +160,16 @@ pub struct EngineStatus {
     pub waiting: usize,
     /// Restarts by role since opening.
     pub restarts: Vec<(&'static str, u64)>,
+    /// Roles that are not restarted any more, and why.
+    pub lost_functions: Vec<(&'static str, String)>,
+    /// Threads that hang and were left behind.
+    pub left_behind: u64,
+    /// Events refused since opening because they crashed the engine.
+    pub refused: u64,
+    /// How long a write or sync of the record has not returned, if one does not.
+    pub stalled: Option<Duration>,
+    /// Whether a panic can be survived: not in a program built with `panic = "abort"`.
+    pub is_supervised: bool,
     /// Why nothing is admitted, if so.
     pub gate: Gate,
     /// Damage found when the journal was opened.
@@ -201,9 +212,14 @@ impl Engine {
             preallocate: options.preallocate,
             boot_id: clock.boot_id(),
         };
-        let writer =
-            LogWriter::new(backend.clone(), layout.segments(), lock.clone(), &recovered, writer_options)
-                .map_err(io("publish the watermark"))?;
+        let writer = LogWriter::new(
+            backend.clone(),
+            layout.segments(),
+            lock.clone(),
+            &recovered,
+            writer_options.clone(),
+        )
+        .map_err(io("publish the watermark"))?;
         let last = recovered.last_sequence;
         let segments = Arc::new(Segments::open(backend, layout.segments(), recovered.journal)?);
         let streams = Streams::new(segments.clone(), last);
@@ -221,35 +237,28 @@ impl Engine {
         };
         let nonce = Uuid::new_v4().as_u64_pair().0;
         let watermark = Watermark::new(last, wake);
-        let pipeline =
-            Arc::new(Pipeline::new(ledger, watermark, clock.clone(), segments, writer, cutting, nonce));
+        let record = Record { place, lock: lock.clone(), writer: writer_options };
+        let pipeline = Pipeline::new(
+            ledger,
+            watermark,
+            clock.clone(),
+            segments,
+            (record, writer),
+            cutting,
+            nonce,
+        );
+        let pipeline = Arc::new(pipeline);
+        pipeline.damage.lock().extend(recovered.damage);
         pipeline.sealer().inherit(unsealed);
         if let Some(tail) = tail {
             pipeline.sealer().writing(tail);
         }
-        let (obituaries, reports) = crossbeam_channel::unbounded();
-        let escalated = pipeline.clone();
-        let supervisor = Supervisor::start(
-            reports,
-            move || clock.boot_ns(),
-            move |role, cause| escalate(&escalated, role, cause),
-        )
-        .map_err(io("start a thread for"))?;
-        let restarts = supervisor.restarts();
         let keeper = Arc::new(TreeKeeper::new(pipeline.segments().real_path(&layout.trees())));
         let index = IndexerSeed { pipeline: pipeline.clone(), keeper: keeper.clone(), lock: lock.clone() };
-        let lanes = Lanes::start(pipeline.clone(), index, obituaries).map_err(io("start a thread for"))?;
+        let running = Running::start(&pipeline, index, &options).map_err(io("start a thread for"))?;
+        let wards = running.wards.clone();
         let shared = Arc::new(Shared { pipeline, options });
-        Ok(Engine {
-            shared,
-            layout,
-            lanes: Mutex::new(Some((lanes, supervisor))),
-            restarts,
-            damage: recovered.damage,
-            lock,
-            keeper,
-            place,
-        })
+        Ok(Engine { shared, layout, running: Mutex::new(Some(running)), wards, lock, keeper })
     }
 
     /// An emitter; events that name neither stream nor agent get `name` for both.
@@ -272,25 +281,37 @@ impl Engine {
     pub fn status(&self) -> EngineStatus {
         let pipeline = &self.shared.pipeline;
         let pending = pipeline.ledger().pending();
+        let gave_up = |w: &Arc<Ward>| w.gave_up().map(|reason| (w.role().name(), reason));
         EngineStatus {
             admitted: pipeline.ledger().admitted(),
             durable: pipeline.watermark().durable(),
             pending_events: pending.events,
             pending_bytes: pending.bytes,
             waiting: pipeline.watermark().waiting(),
-            restarts: Role::ALL.map(|r| (r.name(), self.restarts.of(r))).to_vec(),
+            restarts: self.wards.each_ref().map(|w| (w.role().name(), w.restarts())).to_vec(),
+            lost_functions: self.wards.iter().filter_map(gave_up).collect(),
+            left_behind: self.running.lock().as_ref().map_or(0, |r| r.supervisor.left_behind()),
+            refused: pipeline.refusals.count(),
+            stalled: pipeline.watermark().stalled().map(|since| since.elapsed()),
+            is_supervised: cfg!(panic = "unwind"),
             gate: pipeline.ledger().gate(),
-            damage: self.damage.clone(),
+            damage: pipeline.damage(),
         }
     }
 
-    /// Commits everything admitted, within `within`; then ends. What could not be committed in time is told.
+    /// Asks the actor of a role for something that it should survive: for torture tests. `false` after closing.
+    pub fn disturb(&self, role: Role, command: Command) -> bool {
+        self.wards.get(role.index()).is_some_and(|ward| ward.ask(command))
+    }
+
+    /// Commits everything admitted, within `within`; then ends. What was not managed in time is told.
     ///
     /// # Errors
-    /// [`CommitError`]; the lanes end all the same.
+    /// [`CommitError`]; the journal is closed all the same.
     pub fn close(&self, within: Duration) -> Result<(), CommitError> {
-        let Some((lanes, supervisor)) = self.lanes.lock().take() else { return Ok(()) };
+        let Some(running) = self.running.lock().take() else { return Ok(()) };
         let pipeline = &self.shared.pipeline;
+        let until = Instant::now() + within.max(END_GRACE);
         pipeline.ledger().set_gate(Gate::Closed);
         let last = pipeline.ledger().admitted();
         let flushed = if pipeline.watermark().durable() < last {
@@ -299,22 +320,45 @@ impl Engine {
         } else {
             Ok(())
         };
+        // A refused event was dealt with: it is no reason not to end cleanly.
+        let flushed = flushed.or_else(|e| match e {
+            CommitError::Refused { .. } => Ok(()),
+            other => Err(other),
+        });
         if flushed.is_ok() {
             self.finish_trees(within.min(TREES_AT_CLOSE));
         }
-        lanes.stop();
-        supervisor.join();
-        let closed = match (&flushed, pipeline.watermark().poison()) {
-            (Ok(()), None) => pipeline.writer().lock().close(pipeline.clock().wall_ns()).map_err(|e| {
-                let cause = crate::error::PoisonCause(format!("closing failed: {e}").into());
-                CommitError::Poisoned(cause)
-            }),
-            _ => flushed,
-        };
+        let left_behind = running.stop(until.max(Instant::now() + END_GRACE));
+        let durable = pipeline.watermark().durable();
+        let mut cause = flushed.err().or_else(|| pipeline.watermark().poison().map(CommitError::Poisoned));
+        if cause.is_none() && left_behind.is_empty() {
+            let closed =
+                pipeline.with_writer(END_GRACE, |writer| writer.close(pipeline.clock().wall_ns()));
+            cause = match closed {
+                Some(Ok(())) => None,
+                Some(Err(e)) => {
+                    Some(CommitError::Poisoned(PoisonCause(format!("closing failed: {e}").into())))
+                }
+                None => Some(CommitError::Closed),
+            };
+        }
         pipeline.watermark().fail(CommitError::Closed);
-        // Emitters may live on; the journal is free all the same.
-        let _ = self.lock.file().unlock();
-        closed
+        if left_behind.is_empty() {
+            // Emitters may live on; the journal is free all the same.
+            let _ = self.lock.file().unlock();
+        } else {
+            // What a thread does that was left behind could land under another owner: nobody else may open it.
+            std::mem::forget(self.lock.clone());
+        }
+        match cause {
+            None if left_behind.is_empty() => Ok(()),
+            Some(cause) if left_behind.is_empty() && durable >= last => Err(cause),
+            cause => Err(CommitError::Unfinished(Unfinished {
+                not_durable: (durable < last).then_some((durable + 1, last)),
+                cause: cause.map(Box::new),
+                left_behind,
+            })),
+        }
     }
 
     /// A ticket of everything admitted so far; `None` when nothing was.
@@ -331,7 +375,7 @@ impl Engine {
     /// # Errors
     /// When the disk refuses.
     pub fn set_damage_aside(&self, damage: &Damage) -> Result<PathBuf, ReadError> {
-        let copy = self.place.set_aside(&damage.segment, damage.offset, damage.length)?;
+        let copy = self.shared.pipeline.record.place.set_aside(&damage.segment, damage.offset, damage.length)?;
         self.shared.pipeline.record_damage(damage)?;
         Ok(copy)
     }
@@ -358,17 +402,6 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.close(Duration::from_secs(1));
-    }
-}
-
-/// A role crashed more often than it may.
-fn escalate(pipeline: &Pipeline, role: Role, cause: &str) {
-    match role {
-        Role::Ingest | Role::Batcher | Role::Persister => {
-            pipeline.poison(&format!("the {} actor crashed too often; its last words: {cause}", role.name()));
-        }
-        // Queries scan instead; nothing that was acknowledged depends on the trees.
-        Role::Indexer => {}
     }
 }
 

@@ -4,6 +4,7 @@ use semj_storage::error::ErrorKind;
 use semj_storage::event::{Cause, Event, LimitExceeded};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 use uuid::Uuid;
 
 /// What poisoned a journal: shared by all who ask.
@@ -15,6 +16,11 @@ impl fmt::Display for PoisonCause {
         f.write_str(&self.0)
     }
 }
+
+/// What a stage's core could not do. Its actor crashes with it and is restarted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StageError(pub String);
 
 /// An emission that was refused: nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -122,9 +128,57 @@ pub enum CommitError {
     /// The time is over. The event stays admitted: wait again.
     #[error("not durable within the time given; the event stays admitted, wait again")]
     Timeout,
+    /// A write or sync of the record does not return. The event stays admitted: wait again.
+    #[error(
+        "the disk has not answered for {:.1} s; the event stays admitted, wait again",
+        since.elapsed().as_secs_f64()
+    )]
+    Stalled {
+        /// Since when.
+        since: Instant,
+    },
+    /// The event crashed the engine again and again: it is set aside in quarantine, and a tombstone has its place.
+    #[error("event {sequence} is refused, its bytes are in quarantine: it crashed the engine: {reason}")]
+    Refused {
+        /// The event, or the last of its group.
+        sequence: u64,
+        /// The last words of the crash.
+        reason: Arc<str>,
+    },
     /// The journal was closed before it was durable.
     #[error("the journal was closed before the event was durable")]
     Closed,
+    /// Closing did not manage everything in its time.
+    #[error(transparent)]
+    Unfinished(Unfinished),
+}
+
+/// What closing did not manage in its time.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("closed, but not everything was done in time:{}", self.what())]
+pub struct Unfinished {
+    /// First and last event that was admitted and is not durable.
+    pub not_durable: Option<(u64, u64)>,
+    /// Why they are not durable.
+    pub cause: Option<Box<CommitError>>,
+    /// Threads that did not end. Their journal stays locked until the process ends.
+    pub left_behind: Vec<&'static str>,
+}
+
+impl Unfinished {
+    fn what(&self) -> String {
+        let mut what = String::new();
+        if let Some((first, last)) = self.not_durable {
+            what += &format!(" events {first} to {last} are not durable");
+        }
+        if let Some(cause) = &self.cause {
+            what += &format!(" ({cause})");
+        }
+        if !self.left_behind.is_empty() {
+            what += &format!(" threads that did not end: {}", self.left_behind.join(", "));
+        }
+        what
+    }
 }
 
 impl CommitError {
@@ -133,13 +187,17 @@ impl CommitError {
         match self {
             CommitError::Poisoned(_) => ErrorKind::Poisoned,
             CommitError::StorageFull => ErrorKind::Full,
-            CommitError::Timeout => ErrorKind::Stalled,
+            CommitError::Timeout | CommitError::Stalled { .. } => ErrorKind::Stalled,
+            CommitError::Refused { .. } => ErrorKind::Refused,
             CommitError::Closed => ErrorKind::Closed,
+            CommitError::Unfinished(unfinished) => {
+                unfinished.cause.as_ref().map_or(ErrorKind::Stalled, |cause| cause.kind())
+            }
         }
     }
 
     /// Whether waiting again may succeed.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, CommitError::StorageFull | CommitError::Timeout)
+        matches!(self, CommitError::StorageFull | CommitError::Timeout | CommitError::Stalled { .. })
     }
 }

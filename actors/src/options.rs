@@ -1,5 +1,6 @@
 //! Every option of the engine, with default, unit and limit.
 
+use crate::supervision::{RestartLimits, WatchLimits};
 use semj_storage::event::Event;
 use semj_storage::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, SEGMENT_BYTES};
 use semj_storage::log::Codec;
@@ -29,6 +30,10 @@ pub struct EngineOptions {
     pub preallocate: bool,
     /// How block bodies are stored. Default: plain.
     pub codec: Codec,
+    /// How often actors may be restarted. Default: 5 in 10 s.
+    pub restarts: RestartLimits,
+    /// When an actor counts as hanging. Default: after 5 s; the disk as stalled after 1 s.
+    pub watch: WatchLimits,
     /// Looks at every event before it is admitted. Default: nothing does.
     pub scrub: Option<Scrub>,
 }
@@ -44,6 +49,8 @@ impl Default for EngineOptions {
             segment_bytes: SEGMENT_BYTES,
             preallocate: true,
             codec: Codec::None,
+            restarts: RestartLimits::default(),
+            watch: WatchLimits::default(),
             scrub: None,
         }
     }

@@ -1,25 +1,29 @@
-//! What all lanes share and what outlives every actor: ledger, watermark, writer, cores, bells.
+//! What all lanes share and what outlives every actor: ledger, watermark, the current run, bells.
 
 use crate::clock::Clock;
-use crate::cores::{BatcherCore, CauseSource, IngestCore, Stamp};
-use crate::error::{CommitError, PoisonCause};
+use crate::cores::{BatcherCore, CauseSource, Isolation, Span, Stamp};
+use crate::error::{CommitError, PoisonCause, StageError};
 use crate::ledger::{Chunk, Gate, Ledger, Prepared};
 use crate::mail::Bell;
-use crate::messages::BatchRange;
+use crate::messages::{BatchRange, CommitBatch};
+use crate::refusals::Refusals;
+use crate::restart::RefusalRate;
+use crate::run::{Cores, Run};
 use crate::sealer::Sealer;
 use crate::shed::Shed;
+use crate::supervision::{Progress, Role};
 use crate::watermark::Watermark;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use semj_storage::error::{Damage, ReadError};
-use semj_storage::event::{ResolvedCause, Timestamp};
+use semj_storage::event::{Event, ResolvedCause, Timestamp};
 use semj_storage::log::entry::{UnitInfo, derived_sequence};
 use semj_storage::log::{
-    AppendError, Codec, LogWriter, OwnerState, Prealloc, PreparedBlock, Segments, SummaryBuilder,
-    UnitBuilder, control,
+    AppendError, Codec, LockFile, LogWriter, OwnerState, Place, Prealloc, PreparedBlock, Segments,
+    SummaryBuilder, UnitBuilder, WriterOptions, control,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Batches under way between ingest and the disk. More would only make the one in front wait longer.
@@ -51,33 +55,41 @@ pub struct Bells {
     pub index: Bell,
 }
 
-/// The disposable logic of the control lane; whoever holds the lock runs it.
-#[derive(Debug)]
-struct Cores {
-    ingest: IngestCore,
-    batcher: BatcherCore,
+/// Where the record lies, for whoever must recover it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its folders.
+    pub place: Place,
+    /// Owner and watermark.
+    pub lock: LockFile,
+    /// How a writer is set up.
+    pub writer: WriterOptions,
 }
-
-/// A sealed chunk and what its causes stand for.
-type Resolved = (Arc<Chunk>, Arc<[ResolvedCause]>);
 
 /// See the module.
 #[derive(Debug)]
 pub struct Pipeline {
-    ledger: Ledger,
-    watermark: Watermark,
-    clock: Arc<dyn Clock>,
-    segments: Arc<Segments>,
-    writer: Mutex<LogWriter>,
-    prealloc: Arc<Prealloc>,
-    cores: Mutex<Cores>,
+    pub(crate) ledger: Ledger,
+    pub(crate) watermark: Watermark,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) record: Record,
+    pub(crate) run: RwLock<Arc<Run>>,
+    /// One restart at a time.
+    pub(crate) restarting: Mutex<()>,
+    /// What each role is working on, for the inquest.
+    hands: [Mutex<Option<Span>>; Role::ALL.len()],
+    pub(crate) isolation: Mutex<Isolation>,
+    pub(crate) refusals: Refusals,
+    pub(crate) refusal_rate: Mutex<RefusalRate>,
+    /// The newest stamp: a restart must not take the logical clock back.
+    pub(crate) stamped: Mutex<BatcherCore>,
+    pub(crate) damage: Mutex<Vec<Damage>>,
     cutting: Cutting,
     info: UnitInfo,
     opened_at: u64,
-    generation: AtomicU64,
-    in_flight: AtomicUsize,
     shed: Shed,
-    sealer: Sealer,
+    pub(crate) sealer: Sealer,
     /// The doorbells.
     pub bells: Bells,
     /// The process that opened the journal.
@@ -89,10 +101,17 @@ pub struct Pipeline {
 pub enum Commit {
     /// Durable.
     Done,
-    /// No room; the same block is to be tried again.
-    Full(Box<PreparedBlock>),
-    /// The journal is poisoned, or the block belongs to another run: nothing more to do with it.
+    /// No room; the same batch is to be tried again.
+    Full(CommitBatch),
+    /// The journal is poisoned, or the batch belongs to another run: nothing more to do with it.
     Void,
+}
+
+/// What the ledger gives up next.
+struct Cut {
+    chunk: Arc<Chunk>,
+    causes: Arc<[ResolvedCause]>,
+    refused: Option<Arc<str>>,
 }
 
 impl Pipeline {
@@ -102,7 +121,7 @@ impl Pipeline {
         watermark: Watermark,
         clock: Arc<dyn Clock>,
         segments: Arc<Segments>,
-        writer: LogWriter,
+        (record, writer): (Record, LogWriter),
         cutting: Cutting,
         id_nonce: u64,
     ) -> Self {
@@ -113,14 +132,18 @@ impl Pipeline {
             watermark,
             clock,
             segments,
-            prealloc: writer.prealloc(),
-            writer: Mutex::new(writer),
-            cores: Mutex::new(Cores { ingest: IngestCore::new(last), batcher: BatcherCore::default() }),
+            record,
+            run: RwLock::new(Arc::new(Run::new(writer, BatcherCore::default()))),
+            restarting: Mutex::new(()),
+            hands: Default::default(),
+            isolation: Mutex::default(),
+            refusals: Refusals::default(),
+            refusal_rate: Mutex::default(),
+            stamped: Mutex::default(),
+            damage: Mutex::default(),
             cutting,
             info,
             opened_at: last,
-            generation: AtomicU64::new(0),
-            in_flight: AtomicUsize::new(0),
             shed: Shed::default(),
             sealer: Sealer::default(),
             bells: Bells::default(),
@@ -148,14 +171,23 @@ impl Pipeline {
         &self.segments
     }
 
-    /// The writing end, for whoever must look at it or close it.
-    pub fn writer(&self) -> &Mutex<LogWriter> {
-        &self.writer
+    /// The current run.
+    pub(crate) fn run(&self) -> Arc<Run> {
+        self.run.read().clone()
+    }
+
+    /// Looks at the writing end, or closes it; `None` when it cannot be had within `patience`.
+    pub(crate) fn with_writer<T>(
+        &self,
+        patience: Duration,
+        look: impl FnOnce(&mut LogWriter) -> T,
+    ) -> Option<T> {
+        self.run().writer.try_lock_for(patience)?.as_mut().map(look)
     }
 
     /// The space ahead of the tail.
-    pub fn prealloc(&self) -> &Prealloc {
-        &self.prealloc
+    pub fn prealloc(&self) -> Arc<Prealloc> {
+        self.run().prealloc.clone()
     }
 
     /// Events shed for want of room.
@@ -168,21 +200,28 @@ impl Pipeline {
         &self.sealer
     }
 
-    /// Makes an event of the count of shed ones, as soon as there is room for it.
-    pub fn tell_shed(&self) {
-        let Some(shedding) = self.shed.take() else { return };
-        let event = shedding.event();
-        let mut prepared = Prepared::default();
-        prepared.set_engine();
-        let told = self
-            .ledger
-            .streams()
-            .slot(event.stream_or_default())
-            .is_ok_and(|slot| prepared.add(&event, slot).is_ok())
-            && self.ledger.admit(&prepared, self.clock.boot_ns(), self.watermark.durable(), &[]).is_ok();
-        if !told {
+    /// Makes events of what the engine has to say itself, as far as there is room for them.
+    pub fn tell_own(&self) {
+        if let Some(shedding) = self.shed.take()
+            && !self.emit_own(&shedding.event())
+        {
             self.shed.put_back(shedding);
         }
+        if let Some(refusal) = self.refusals.take()
+            && !self.emit_own(&refusal.event())
+        {
+            self.refusals.put_back(refusal);
+        }
+    }
+
+    fn emit_own(&self, event: &Event<'_>) -> bool {
+        let mut prepared = Prepared::default();
+        prepared.set_engine();
+        self.ledger
+            .streams()
+            .slot(event.stream_or_default())
+            .is_ok_and(|slot| prepared.add(event, slot).is_ok())
+            && self.ledger.admit(&prepared, self.clock.boot_ns(), self.watermark.durable(), &[]).is_ok()
     }
 
     /// How batches are cut.
@@ -190,19 +229,19 @@ impl Pipeline {
         &self.cutting
     }
 
-    /// The id of an event of this run whose caller gave none.
+    /// The id of an event of this opening whose caller gave none.
     pub fn derived_id(&self, sequence: u64) -> Uuid {
         self.info.derived_id(sequence)
     }
 
-    /// Which run of the pipeline messages must belong to.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst)
+    /// Which run messages must belong to.
+    pub fn epoch(&self) -> u64 {
+        self.run.read().epoch
     }
 
-    /// Batches under way.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::SeqCst)
+    /// Damage found when the record was opened, also anew by a restart.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.damage.lock().clone()
     }
 
     /// A fork of the owner has none of its lanes: whoever waits there would wait for ever.
@@ -228,10 +267,26 @@ impl Pipeline {
         }
     }
 
+    /// Notes what a role begins to work on: should it crash, this is the suspect.
+    fn take_in_hand(&self, role: Role, chunk: &Chunk) {
+        self.hold(role, Some(Span { first: chunk.first_sequence, last: chunk.last_sequence() }));
+    }
+
+    fn hold(&self, role: Role, span: Option<Span>) {
+        if let Some(hand) = self.hands.get(role.index()) {
+            *hand.lock() = span;
+        }
+    }
+
+    /// What a role was working on when it died.
+    pub(crate) fn take_from_hand(&self, role: Role) -> Option<Span> {
+        self.hands.get(role.index())?.lock().take()
+    }
+
     /// Whether a batch should be cut now.
-    fn should_cut(&self) -> bool {
+    fn should_cut(&self, cores: &Cores) -> bool {
         let pending = self.ledger.pending();
-        pending.sealed > 0 && self.cores.lock().ingest.cursor() + 1 < pending.open_first
+        pending.sealed > 0 && cores.ingest.cursor() + 1 < pending.open_first
             || pending.open_events > 0
                 && (pending.open_events >= self.cutting.batch_events
                     || pending.open_bytes >= self.cutting.batch_bytes
@@ -244,49 +299,86 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the record cannot be read to resolve a cause.
-    pub fn next_range(&self) -> Result<Option<BatchRange>, ReadError> {
-        if self.in_flight() >= IN_FLIGHT_MAX || self.watermark.poison().is_some() || !self.should_cut() {
+    pub fn next_range(&self, role: Role) -> Result<Option<BatchRange>, ReadError> {
+        let run = self.run();
+        if run.in_flight() >= IN_FLIGHT_MAX || self.watermark.poison().is_some() {
             return Ok(None);
         }
-        let mut cores = self.cores.lock();
-        let generation = self.generation();
-        let Some((chunk, causes)) = self.ingest(&mut cores)? else { return Ok(None) };
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
-        Ok(Some(BatchRange { generation, chunk, causes }))
+        let mut cores = run.cores.lock();
+        if !self.should_cut(&cores) {
+            return Ok(None);
+        }
+        let Some(Cut { chunk, causes, refused }) = self.ingest(role, &mut cores)? else { return Ok(None) };
+        run.sent();
+        Ok(Some(BatchRange { epoch: run.epoch, chunk, causes, refused }))
     }
 
-    fn ingest(&self, cores: &mut Cores) -> Result<Option<Resolved>, ReadError> {
-        let cursor = cores.ingest.cursor();
-        let chunk = match self.ledger.sealed_after(cursor) {
+    fn ingest(&self, role: Role, cores: &mut Cores) -> Result<Option<Cut>, ReadError> {
+        let next = cores.ingest.cursor() + 1;
+        let chunk = match self.ledger.sealed_after(next - 1) {
             Some(chunk) => chunk,
             None => {
                 self.ledger.seal();
-                let Some(chunk) = self.ledger.sealed_after(cursor) else { return Ok(None) };
+                let Some(chunk) = self.ledger.sealed_after(next - 1) else { return Ok(None) };
                 chunk
             }
         };
+        let (limit, refused) = {
+            let isolation = self.isolation.lock();
+            (isolation.limit(), isolation.refused(next).map(Arc::from))
+        };
+        let last = match limit {
+            // The suspect goes alone: what is behind it waits for its end.
+            Some(limit) if limit < next => return Ok(None),
+            Some(limit) => limit.min(chunk.last_sequence()),
+            None => chunk.last_sequence(),
+        };
+        let chunk = if chunk.first_sequence == next && chunk.last_sequence() == last {
+            chunk
+        } else {
+            Arc::new(chunk.part(next..=last))
+        };
+        let chunk = match &refused {
+            Some(_) => Arc::new(chunk.as_ref().clone().without_causes()),
+            None => chunk,
+        };
+        self.take_in_hand(role, &chunk);
+        crate::chaos::point("ingest:resolve");
         let causes = cores.ingest.step(&chunk, &Resolver(self))?;
-        Ok(Some((chunk, causes.into())))
+        self.hold(role, None);
+        Ok(Some(Cut { chunk, causes: causes.into(), refused }))
     }
 
     /// Packs a range; `None` when it belongs to another run.
-    pub fn pack(&self, range: &BatchRange) -> Option<Box<PreparedBlock>> {
-        let mut cores = self.cores.lock();
-        (range.generation == self.generation()).then(|| self.batch(&mut cores, &range.chunk, &range.causes))
+    pub fn pack(&self, role: Role, range: &BatchRange) -> Option<CommitBatch> {
+        let run = self.run();
+        let mut cores = run.cores.lock();
+        (range.epoch == run.epoch).then(|| self.batch(role, &mut cores, range))
     }
 
-    fn batch(&self, cores: &mut Cores, chunk: &Chunk, causes: &[ResolvedCause]) -> Box<PreparedBlock> {
+    fn batch(&self, role: Role, cores: &mut Cores, range: &BatchRange) -> CommitBatch {
+        self.take_in_hand(role, &range.chunk);
+        crate::chaos::point("batcher:pack");
         let stamp = Stamp { wall_ns: self.clock.wall_ns(), boot_ns: self.clock.boot_ns() };
-        Box::new(cores.batcher.step(chunk, causes, self.info, stamp, self.cutting.codec))
+        let (chunk, codec) = (&range.chunk, self.cutting.codec);
+        let block = match &range.refused {
+            None => cores.batcher.step(chunk, &range.causes, self.info, stamp, codec),
+            Some(_) => cores.batcher.refuse(chunk, self.info, stamp, codec),
+        };
+        *self.stamped.lock() = cores.batcher;
+        self.hold(role, None);
+        let refused = range.refused.clone().map(|reason| (chunk.clone(), reason));
+        CommitBatch { epoch: range.epoch, block: Box::new(block), refused }
     }
 
     /// The short way: when somebody waits, little is pending and nothing is under way, the persist lane does it all.
     ///
     /// # Errors
     /// When the record cannot be read to resolve a cause.
-    pub fn take_short_way(&self) -> Result<Option<(u64, Box<PreparedBlock>)>, ReadError> {
+    pub fn take_short_way(&self, role: Role) -> Result<Option<CommitBatch>, ReadError> {
+        let run = self.run();
         let pending = self.ledger.pending();
-        if self.in_flight() > 0
+        if run.in_flight() > 0
             || pending.sealed > 0
             || pending.open_events == 0
             || pending.open_events > SHORT_WAY_EVENTS
@@ -295,43 +387,56 @@ impl Pipeline {
         {
             return Ok(None);
         }
-        let mut cores = self.cores.lock();
-        // Ingest may have taken it while this lane waited for the cores.
-        if self.in_flight() > 0 {
+        // Whoever holds the cores is at it already; waiting for one that hangs would make this lane hang, too.
+        let Some(mut cores) = run.cores.try_lock() else { return Ok(None) };
+        if run.in_flight() > 0 {
             return Ok(None);
         }
-        // A restart takes the same lock: this batch belongs to the run in which its cursor moved.
-        let generation = self.generation();
-        let Some((chunk, causes)) = self.ingest(&mut cores)? else { return Ok(None) };
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
-        Ok(Some((generation, self.batch(&mut cores, &chunk, &causes))))
+        let Some(Cut { chunk, causes, refused }) = self.ingest(role, &mut cores)? else { return Ok(None) };
+        run.sent();
+        let range = BatchRange { epoch: run.epoch, chunk, causes, refused };
+        Ok(Some(self.batch(role, &mut cores, &range)))
     }
 
-    /// Commits a batch: one write, one `fdatasync`, then the watermark.
-    pub fn commit(&self, mut block: Box<PreparedBlock>) -> Commit {
-        let last = block.last_sequence();
-        let mut writer = self.writer.lock();
-        let epoch = writer.epoch();
+    /// Commits a batch: one write, one `fdatasync`, then the watermark. A fenced incarnation commits nothing.
+    pub fn commit(&self, role: Role, mut batch: CommitBatch, progress: &Progress) -> Commit {
+        let (first, last) = (batch.block.first_sequence(), batch.block.last_sequence());
+        let run = self.run();
+        if batch.epoch != run.epoch {
+            return Commit::Void;
+        }
+        let Some(zone) = progress.disk() else { return Commit::Void };
+        let mut slot = run.writer.lock();
+        let Some(writer) = slot.as_mut() else { return Commit::Void };
+        self.hold(role, Some(Span { first, last }));
         crate::chaos::point("persister:before_append");
-        match writer.append(&mut block, epoch, self.clock.wall_ns()) {
+        let appended = match &batch.refused {
+            Some((chunk, _)) => self.set_refused_aside(chunk).map_err(AppendError::from),
+            None => Ok(()),
+        };
+        let appended =
+            appended.and_then(|()| writer.append(&mut batch.block, batch.epoch, self.clock.wall_ns()));
+        match appended {
             Ok(()) => {}
-            Err(AppendError::Full(_)) => return Commit::Full(block),
+            Err(AppendError::Full(_)) => {
+                self.hold(role, None);
+                return Commit::Full(batch);
+            }
             Err(AppendError::Disk(e)) => {
-                drop(writer);
-                self.poison(&format!("writing events {} to {last} failed: {e}", block.first_sequence()));
+                drop(slot);
+                self.poison(&format!("writing events {first} to {last} failed: {e}"));
                 return Commit::Void;
             }
-            Err(AppendError::OutOfOrder { .. } | AppendError::Fenced { .. }) => {
-                // It belongs to a run that is over; whatever it held comes again, from behind what is written.
-                drop(writer);
-                self.restart_run();
-                return Commit::Void;
-            }
+            // It belongs to a run that is over; whatever it held comes again, from behind what is written.
+            Err(AppendError::OutOfOrder { .. } | AppendError::Fenced { .. }) => return Commit::Void,
             Err(other) => {
-                drop(writer);
+                drop(slot);
                 self.poison(&other.to_string());
                 return Commit::Void;
             }
+        }
+        if let Some((_, reason)) = &batch.refused {
+            self.watermark.refuse(first, last, reason);
         }
         self.watermark.set_written(last);
         crate::chaos::point("persister:before_sync");
@@ -340,14 +445,18 @@ impl Pipeline {
             self.sealer.writing(segment);
         }
         let synced = writer.sync();
-        drop(writer);
+        drop(slot);
         match synced {
             Ok(durable) => {
+                drop(zone);
                 crate::chaos::point("persister:after_sync");
+                if let Some((chunk, reason)) = &batch.refused {
+                    self.ledger.forget_refused(chunk);
+                    self.refusals.note(chunk, reason);
+                }
                 self.publish(durable);
-                self.in_flight
-                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1)))
-                    .ok();
+                run.arrived();
+                self.hold(role, None);
                 Commit::Done
             }
             Err(e) => {
@@ -362,55 +471,37 @@ impl Pipeline {
     /// # Errors
     /// When the disk refuses.
     pub fn record_damage(&self, damage: &Damage) -> Result<(), ReadError> {
+        let disk = |e: std::io::Error| ReadError::io(&damage.segment, "write the damage record", e);
         let mut record = Vec::new();
         record.extend_from_slice(&damage.first_sequence.to_le_bytes());
         record.extend_from_slice(&damage.last_sequence.to_le_bytes());
         record.extend_from_slice(damage.to_string().as_bytes());
         let mut unit = UnitBuilder::default();
         unit.control(control::DAMAGE, &record);
-        let mut writer = self.writer.lock();
+        let run = self.run();
+        let mut slot = run.writer.lock();
+        let writer =
+            slot.as_mut().ok_or_else(|| disk(std::io::Error::other("the journal is being restarted")))?;
         let first = writer.written() + 1;
         let wall_ns = self.clock.wall_ns();
         let info = UnitInfo { recorded: Timestamp(wall_ns), ..self.info };
         let mut bytes = vec![0; PreparedBlock::header_room()];
         unit.finish(first, &info, (u64::try_from(wall_ns).unwrap_or(0), 0), &mut bytes);
         let mut block = PreparedBlock::new(bytes, Codec::None, SummaryBuilder::new(first).finish());
-        let epoch = writer.epoch();
-        let disk = |e: std::io::Error| ReadError::io(&damage.segment, "write the damage record", e);
-        writer.append(&mut block, epoch, wall_ns).map_err(|e| disk(std::io::Error::other(e.to_string())))?;
+        writer
+            .append(&mut block, run.epoch, wall_ns)
+            .map_err(|e| disk(std::io::Error::other(e.to_string())))?;
         writer.sync().map(drop).map_err(|e| {
             self.watermark.fail(CommitError::Poisoned(PoisonCause(e.to_string().into())));
             disk(e)
         })
     }
 
-    fn publish(&self, durable: u64) {
+    pub(crate) fn publish(&self, durable: u64) {
         self.watermark.set_durable(durable);
         self.ledger.release(durable);
+        self.isolation.lock().committed(durable);
         self.bells.index.ring();
-    }
-
-    /// Starts a new run behind what is written: all messages under way are void, the ledger is read again from there.
-    pub fn restart_run(&self) {
-        let mut cores = self.cores.lock();
-        let mut writer = self.writer.lock();
-        if self.watermark.poison().is_none() {
-            // What the last incarnation wrote may lack its sync, and what it synced may lack its publication.
-            if let Err(e) = writer.sync() {
-                let last = writer.written();
-                drop(writer);
-                self.poison(&format!("making events up to {last} durable failed: {e}"));
-                return;
-            }
-            self.publish(writer.durable());
-        }
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        self.in_flight.store(0, Ordering::SeqCst);
-        cores.ingest = IngestCore::new(writer.written());
-        cores.batcher = BatcherCore::default();
-        drop(writer);
-        drop(cores);
-        self.bells.ingest.ring();
     }
 
     /// Nothing is written any more until the journal is opened again.
@@ -419,17 +510,19 @@ impl Pipeline {
         self.ledger.set_gate(Gate::Poisoned(cause.clone()));
         self.watermark.fail(CommitError::Poisoned(cause));
         // Readers beside the owner are told where that is still possible; the poison itself stands without it.
-        if let Some(mut writer) = self.writer.try_lock() {
+        self.with_writer(Duration::ZERO, |writer| {
             let _ = writer.set_state(OwnerState::Poisoned);
-        }
+        });
     }
 
     /// The disk is full, or has room again.
-    pub fn storage_full(&self, full: bool) {
-        // Readers beside the owner are told first: whoever sees the gate may ask them next.
-        let mut writer = self.writer.lock();
-        let _ = if full { writer.set_state(OwnerState::Full) } else { writer.resume() };
-        drop(writer);
+    pub fn storage_full(&self, full: bool, progress: &Progress) {
+        let zone = progress.disk();
+        if let Some(writer) = self.run().writer.lock().as_mut() {
+            // Readers beside the owner are told first: whoever sees the gate may ask them next.
+            let _ = if full { writer.set_state(OwnerState::Full) } else { writer.resume() };
+        }
+        drop(zone);
         if full {
             self.ledger.set_gate(Gate::StorageFull);
             self.watermark.fail(CommitError::StorageFull);
@@ -437,6 +530,12 @@ impl Pipeline {
             self.ledger.set_gate(Gate::Open);
             self.watermark.recovered();
         }
+    }
+
+    /// What a core's error on the record means for its actor.
+    pub(crate) fn unresolved(e: &ReadError) -> StageError {
+        // Without the record no cause can be told true: the crash is counted, and enough of them poison.
+        StageError(format!("resolving causes: {e}"))
     }
 }
 

@@ -38,7 +38,8 @@ impl Ticket {
 
     /// Whether it survives a power cut by now.
     pub fn is_durable(&self) -> bool {
-        self.pipeline.watermark().durable() >= self.last
+        let watermark = self.pipeline.watermark();
+        watermark.durable() >= self.last && watermark.refusal(self.last).is_none()
     }
 
     /// Sleeps until the event survives a power cut.

@@ -3,7 +3,7 @@
 use crate::pipeline::Pipeline;
 use parking_lot::Mutex;
 use semj_storage::log::LogView;
-use semj_storage::trees::{Index, Trees};
+use semj_storage::trees::{Index, TreeError, Trees};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,6 +37,11 @@ impl TreeKeeper {
     /// The index.
     pub fn index(&self) -> &Arc<Index> {
         &self.index
+    }
+
+    /// The thread that fed the trees is lost, perhaps inside one of their calls: they are opened anew.
+    pub fn abandon(&self) {
+        self.index.fail(TreeError::Hung);
     }
 
     /// Whether the trees are in use or may still come into use.

@@ -2,11 +2,13 @@
 //!
 //! 1. `durable` never passes what an `fdatasync` has confirmed, and `durable <= written`.
 //! 2. Sleepers on threads are woken where the commit happens; tasks are woken off that lane.
+//! 3. A refusal is noted before the watermark passes it, so nobody takes a tombstone for a durable event.
 
 use crate::error::{CommitError, PoisonCause};
 use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -27,6 +29,21 @@ struct Waiters {
     next: u64,
     sleepers: usize,
     failure: Option<CommitError>,
+    /// Since when a call on the record does not return.
+    stalled: Option<Instant>,
+    /// Refused spans by their first sequence, with their last and the reason; the newest ones.
+    refused: BTreeMap<u64, (u64, Arc<str>)>,
+}
+
+/// Refusals that are remembered for those who still wait or ask.
+const REFUSALS_MAX: usize = 4_096;
+
+impl Waiters {
+    fn refusal(&self, sequence: u64) -> Option<CommitError> {
+        let (first, (last, reason)) = self.refused.range(..=sequence).next_back()?;
+        (*first <= sequence && sequence <= *last)
+            .then(|| CommitError::Refused { sequence, reason: reason.clone() })
+    }
 }
 
 /// How far the journal is committed.
@@ -35,6 +52,7 @@ pub struct Watermark {
     written: AtomicU64,
     durable: AtomicU64,
     failed: AtomicBool,
+    any_refused: AtomicBool,
     waiters: Mutex<Waiters>,
     changed: Condvar,
     wake: Sender<Vec<Waker>>,
@@ -47,6 +65,7 @@ impl Watermark {
             written: AtomicU64::new(last),
             durable: AtomicU64::new(last),
             failed: AtomicBool::new(false),
+            any_refused: AtomicBool::new(false),
             waiters: Mutex::default(),
             changed: Condvar::new(),
             wake,
@@ -82,9 +101,37 @@ impl Watermark {
     /// Events up to `sequence` survive a power cut.
     pub fn set_durable(&self, sequence: u64) {
         self.written.fetch_max(sequence, Ordering::AcqRel);
-        let before = self.durable.fetch_max(sequence, Ordering::AcqRel);
-        assert!(before <= sequence, "the watermark never goes back: {before} to {sequence}");
+        // An incarnation that was replaced may come late with what its successor has found on disk already.
+        self.durable.fetch_max(sequence, Ordering::AcqRel);
         self.notify();
+    }
+
+    /// Events `first..=last` are refused: tombstones take their places. Call it before they are durable.
+    pub fn refuse(&self, first: u64, last: u64, reason: &str) {
+        let mut waiters = self.waiters.lock();
+        waiters.refused.insert(first, (last, reason.into()));
+        if waiters.refused.len() > REFUSALS_MAX {
+            waiters.refused.pop_first();
+        }
+        self.any_refused.store(true, Ordering::Release);
+    }
+
+    /// Why `sequence` was refused, if it was.
+    pub fn refusal(&self, sequence: u64) -> Option<CommitError> {
+        if !self.any_refused.load(Ordering::Acquire) {
+            return None;
+        }
+        self.waiters.lock().refusal(sequence)
+    }
+
+    /// A call on the record does not return since then, or does again.
+    pub fn set_stalled(&self, since: Option<Instant>) {
+        self.waiters.lock().stalled = since;
+    }
+
+    /// Since when a call on the record does not return.
+    pub fn stalled(&self) -> Option<Instant> {
+        self.waiters.lock().stalled
     }
 
     fn notify(&self) {
@@ -144,7 +191,7 @@ impl Watermark {
     /// `Some` when a wait for `sequence` is over.
     pub fn outcome(&self, sequence: u64, level: Level) -> Option<Result<(), CommitError>> {
         if self.at(level) >= sequence {
-            return Some(Ok(()));
+            return Some(self.refusal(sequence).map_or(Ok(()), Err));
         }
         if !self.failed.load(Ordering::Acquire) {
             return None;
@@ -160,7 +207,7 @@ impl Watermark {
         let mut waiters = self.waiters.lock();
         loop {
             if self.at(level) >= sequence {
-                return Ok(());
+                return waiters.refusal(sequence).map_or(Ok(()), Err);
             }
             if let Some(failure) = &waiters.failure {
                 return Err(failure.clone());
@@ -175,7 +222,10 @@ impl Watermark {
             };
             waiters.sleepers -= 1;
             if late && self.at(level) < sequence {
-                return Err(CommitError::Timeout);
+                return Err(match waiters.stalled {
+                    Some(since) => CommitError::Stalled { since },
+                    None => CommitError::Timeout,
+                });
             }
         }
     }

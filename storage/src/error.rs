@@ -121,6 +121,8 @@ pub enum ErrorKind {
     Damaged,
     /// Not done in the time given; try again.
     Stalled,
+    /// The event crashed the engine again and again and was set aside.
+    Refused,
     /// The journal was closed.
     Closed,
     /// The disk or the system refused, or the format is not ours.
@@ -144,6 +146,7 @@ impl ErrorKind {
             ErrorKind::Locked => "locked",
             ErrorKind::Damaged => "damaged",
             ErrorKind::Stalled => "stalled",
+            ErrorKind::Refused => "refused",
             ErrorKind::Closed => "closed",
             ErrorKind::Unreadable => "unreadable",
         }

@@ -2,7 +2,10 @@
 
 use crate::ledger::{Chunk, TIME_UNKNOWN};
 use semj_storage::event::ResolvedCause;
-use semj_storage::log::entry::{REFERENCE_BYTES, UnitInfo, put_reference};
+use semj_storage::event::Timestamp;
+use semj_storage::log::entry::{
+    ENVELOPE_BYTES, FLAG_TOMBSTONE, REFERENCE_BYTES, UnitInfo, put_envelope, put_reference,
+};
 use semj_storage::log::{Codec, PreparedBlock, SummaryBuilder, UnitBuilder};
 
 /// What the clocks say when a batch is made.
@@ -22,6 +25,23 @@ pub struct BatcherCore {
 }
 
 impl BatcherCore {
+    /// Makes a batch of tombstones: sequences and places in their streams stay, content and ids are gone.
+    pub fn refuse(&mut self, chunk: &Chunk, info: UnitInfo, stamp: Stamp, codec: Codec) -> PreparedBlock {
+        let info = at(info, stamp);
+        self.tick(stamp.wall_ns);
+        let mut unit = UnitBuilder::with_capacity(chunk.entries.len(), chunk.entries.len() * ENVELOPE_BYTES);
+        let mut summary = SummaryBuilder::new(chunk.first_sequence);
+        for entry in &chunk.entries {
+            let local = chunk.bytes_of(entry).get(8..16).and_then(|b| b.try_into().ok());
+            let local = local.map_or(0, u64::from_le_bytes);
+            unit.entry(|out| put_envelope(out, FLAG_TOMBSTONE, 0, 0, local, entry.boot_ns, None));
+            summary.add_tombstone();
+        }
+        let mut bytes = vec![0; PreparedBlock::header_room()];
+        unit.finish(chunk.first_sequence, &info, (self.physical, self.counter), &mut bytes);
+        PreparedBlock::new(bytes, codec, summary.finish())
+    }
+
     /// Makes a batch. `info` carries the nonce and the boot; times are filled in from `stamp`.
     pub fn step(
         &mut self,
@@ -32,11 +52,7 @@ impl BatcherCore {
         codec: Codec,
     ) -> PreparedBlock {
         assert_eq!(causes.len(), chunk.causes.len(), "every cause is resolved");
-        let info = UnitInfo {
-            recorded: semj_storage::event::Timestamp(stamp.wall_ns),
-            wall_offset_ns: stamp.wall_ns.saturating_sub(stamp.boot_ns),
-            ..info
-        };
+        let info = at(info, stamp);
         self.tick(stamp.wall_ns);
         // Without references the chunk's bytes are the unit's entries already, and are copied once.
         let in_place = causes.is_empty();
@@ -45,7 +61,7 @@ impl BatcherCore {
         let mut summary = SummaryBuilder::new(chunk.first_sequence);
         let mut causes = causes.iter();
         for entry in &chunk.entries {
-            let bytes = chunk.bytes.get(entry.start as usize..entry.end as usize).unwrap_or_default();
+            let bytes = chunk.bytes_of(entry);
             if in_place {
                 unit.entry_over(entry.start, bytes);
             } else {
@@ -84,5 +100,14 @@ impl BatcherCore {
         } else {
             self.counter += 1;
         }
+    }
+}
+
+/// What a unit made at `stamp` says of its time.
+fn at(info: UnitInfo, stamp: Stamp) -> UnitInfo {
+    UnitInfo {
+        recorded: Timestamp(stamp.wall_ns),
+        wall_offset_ns: stamp.wall_ns.saturating_sub(stamp.boot_ns),
+        ..info
     }
 }

@@ -2,6 +2,8 @@
 
 mod batcher;
 mod ingest;
+mod isolation;
 
 pub use batcher::{BatcherCore, Stamp};
 pub use ingest::{CauseSource, IngestCore};
+pub use isolation::{Isolation, Judgement, Span};

@@ -54,6 +54,11 @@ impl IdIndex {
         self.in_record = self.in_record.max(through);
     }
 
+    /// The event of this id was refused.
+    pub fn remove(&mut self, id: &Uuid) {
+        self.recent.remove(id);
+    }
+
     /// Notes the id of an event just admitted.
     pub fn insert(&mut self, id: Uuid, sequence: u64, digest: [u8; 16]) {
         self.recent.insert(id, Known { sequence, digest: Some(digest) });

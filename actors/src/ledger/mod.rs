@@ -253,7 +253,12 @@ impl Ledger {
         state.open.entries.reserve(count);
         state.open.bytes.reserve(bytes);
         state.open.causes.reserve(prepared.causes.len());
+        state.open.groups.reserve(1);
         // From here on nothing can fail: the sequences are taken.
+        if count > 1 {
+            let start = state.open.entries.len() as u32;
+            state.open.groups.push((start, count as u32));
+        }
         let mut body_start = 0usize;
         let mut local = self.streams.lock();
         for item in &prepared.items {
@@ -328,9 +333,22 @@ impl Ledger {
         }
     }
 
-    /// The sealed chunk that starts right behind event `after`.
+    /// The sealed chunk that holds the event behind `after`. It may begin before it, where a part was committed already.
     pub fn sealed_after(&self, after: u64) -> Option<Arc<Chunk>> {
-        self.state.lock().sealed.iter().find(|c| c.first_sequence == after + 1).cloned()
+        let next = after + 1;
+        let state = self.state.lock();
+        state.sealed.iter().find(|c| (c.first_sequence..=c.last_sequence()).contains(&next)).cloned()
+    }
+
+    /// The last sequence of the first half of a span that lies in one sealed chunk; see [`Chunk::middle`].
+    pub fn middle(&self, first: u64, last: u64) -> Option<u64> {
+        self.sealed_after(first.checked_sub(1)?)?.middle(first..=last)
+    }
+
+    /// The ids of refused events are free again: nothing was stored under them.
+    pub fn forget_refused(&self, chunk: &Chunk) {
+        let mut ids = self.ids.lock();
+        chunk.entries.iter().filter_map(|e| e.id).for_each(|id| ids.remove(&id));
     }
 
     /// The given id of an uncommitted event: `Some(None)` where its caller gave none, `None` when it is not here.

@@ -10,9 +10,11 @@ use std::sync::Arc;
 #[rtype(result = "()")]
 pub struct BatchRange {
     /// Which run of the pipeline it belongs to; others are void.
-    pub generation: u64,
+    pub epoch: u64,
     /// The events.
     pub chunk: Arc<Chunk>,
     /// What their causes stand for, in the chunk's order.
     pub causes: Arc<[ResolvedCause]>,
+    /// Why tombstones take the events' places, where they are refused.
+    pub refused: Option<Arc<str>>,
 }

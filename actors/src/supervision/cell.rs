@@ -1,114 +1,170 @@
-//! An actor that survives its own panics: the unwind is caught around the actor's future, the actor is rebuilt from its
-//! seed in place, and mailbox and addresses stay valid.
+//! An actor that survives its own crashes: the unwind is caught around the actor's future, the actor is rebuilt from its
+//! seed in place, and mailbox and addresses stay valid. The death of its lane is reported as the cell is dropped.
 
+use super::policy::{Exit, Verdict};
+use super::ward::{Command, Life, Ward};
 use actix::dev::ContextFut;
-use actix::{Actor, Addr, AsyncContext, Context, Supervised};
-use crossbeam_channel::Sender;
+use actix::{Actor, Addr, AsyncContext, Context, Supervised, System};
+use semj_storage::chaos::Injected;
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+use tokio::time::Sleep;
 
-/// Which actor.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Role {
-    /// Cuts chunks from the ledger and resolves causes.
-    Ingest,
-    /// Packs batches.
-    Batcher,
-    /// Writes and syncs.
-    Persister,
-    /// Keeps the trees.
-    Indexer,
-}
-
-impl Role {
-    /// The role's name in messages and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Ingest => "ingest",
-            Role::Batcher => "batcher",
-            Role::Persister => "persister",
-            Role::Indexer => "indexer",
-        }
-    }
-
-    /// All roles.
-    pub const ALL: [Role; 4] = [Role::Ingest, Role::Batcher, Role::Persister, Role::Indexer];
-}
-
-/// The report of a death.
-#[derive(Clone, Debug)]
-pub struct Obituary {
-    /// Who.
-    pub role: Role,
-    /// The panic's words, or how it ended.
-    pub cause: String,
-    /// Whether the actor lives again.
-    pub restarted: bool,
-}
-
-/// An actor that can be rebuilt from what outlives it.
-pub trait Recover: Actor<Context = Context<Self>> + Supervised + Unpin + Sized {
-    /// What outlives an incarnation.
-    type Seed: Clone + Send + Unpin + 'static;
-    /// Its role.
-    const ROLE: Role;
-    /// A new incarnation.
-    fn recover(seed: Self::Seed) -> Self;
+/// An actor that a cell can hold.
+pub trait Supervisable: Actor<Context = Context<Self>> + Supervised + Unpin + Sized {
+    /// What its core said when it ended with an error.
+    fn take_failure(&mut self) -> Option<String>;
 }
 
 /// The future of a supervised actor.
-pub struct Cell<A: Recover> {
+pub struct Cell<A: Supervisable> {
     actor: ContextFut<A, Context<A>>,
-    obituaries: Sender<Obituary>,
+    failure: Arc<parking_lot::Mutex<Option<String>>>,
+    ward: Arc<Ward>,
+    life: Arc<Life>,
+    pause: Option<Pin<Box<Sleep>>>,
+    is_over: bool,
 }
 
-impl<A: Recover> Cell<A> {
-    /// Starts the actor on the current arbiter.
-    pub fn start(seed: A::Seed, obituaries: Sender<Obituary>) -> Addr<A> {
+/// What one turn of the actor came to.
+enum Turn {
+    Waits,
+    Died(Exit, String),
+}
+
+impl<A: Supervisable> Cell<A> {
+    /// Starts `actor`, which does nothing before its first turn, on the current arbiter.
+    pub fn start(
+        actor: A,
+        failure: Arc<parking_lot::Mutex<Option<String>>>,
+        ward: Arc<Ward>,
+        life: Arc<Life>,
+    ) -> Addr<A> {
         let context = Context::<A>::new();
         let address = context.address();
-        let cell = Cell { actor: context.into_future(A::recover(seed)), obituaries };
-        actix_rt::spawn(cell);
+        let actor = context.into_future(actor);
+        actix_rt::spawn(Cell { actor, failure, ward, life, pause: None, is_over: false });
         address
     }
 
-    fn report(&self, cause: String, restarted: bool) {
-        let _ = self.obituaries.send(Obituary { role: A::ROLE, cause, restarted });
+    fn turn(&mut self, cx: &mut TaskContext<'_>) -> Turn {
+        if !self.life.progress.begin() {
+            return Turn::Waits;
+        }
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.actor).poll(cx)));
+        self.life.progress.end();
+        match polled {
+            Ok(Poll::Pending) => Turn::Waits,
+            Ok(Poll::Ready(())) => match self.failure.lock().take() {
+                Some(words) => Turn::Died(Exit::Failed, words),
+                None => Turn::Died(Exit::Stopped, "it was stopped".into()),
+            },
+            Err(payload) => {
+                let injected = payload.is::<Injected>();
+                Turn::Died(Exit::Panicked { injected }, panic_text(payload.as_ref()))
+            }
+        }
+    }
+
+    /// Makes the actor forget everything and begin again; `false` when nobody has its address any more.
+    fn restart(&mut self) -> bool {
+        // What is dropped with the old value must not take the cell with it.
+        catch_unwind(AssertUnwindSafe(|| self.actor.restart())).unwrap_or(true)
+    }
+
+    /// Ends for good.
+    fn over(&mut self) -> Poll<()> {
+        self.is_over = true;
+        self.life.progress.fence_dead();
+        Poll::Ready(())
     }
 }
 
 /// The words of a panic.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
+    if let Some(injected) = payload.downcast_ref::<Injected>() {
+        return format!("failpoint {}", injected.point);
+    }
     let text =
         payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without words").to_owned()
 }
 
-impl<A: Recover> Future for Cell<A> {
+impl<A: Supervisable> Future for Cell<A> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
         loop {
-            let cause = match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.actor).poll(cx))) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                // Its addresses are gone, or it was asked to stop: the end, not a crash.
-                Ok(Poll::Ready(())) => return Poll::Ready(()),
-                Err(payload) => panic_text(payload.as_ref()),
-            };
-            // A panic while rebuilding would take the cell with it.
-            match catch_unwind(AssertUnwindSafe(|| this.actor.restart())) {
-                Ok(true) => this.report(cause, true),
-                Ok(false) => return Poll::Ready(()),
-                Err(payload) => {
-                    let again = panic_text(payload.as_ref());
-                    this.report(format!("{cause}; then, while it was rebuilt: {again}"), false);
-                    return Poll::Ready(());
+            if this.life.progress.is_fenced() {
+                return this.over();
+            }
+            let command = this.life.take_command(cx.waker());
+            if let Some(pause) = &mut this.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                this.pause = None;
+                if !this.restart() {
+                    return this.over();
                 }
             }
+            let turn = match command {
+                Some(Command::Restart) => {
+                    if !this.restart() {
+                        return this.over();
+                    }
+                    continue;
+                }
+                Some(Command::Crash) => {
+                    Turn::Died(Exit::Panicked { injected: true }, "it was asked to crash".into())
+                }
+                Some(Command::Stop) => Turn::Died(Exit::Stopped, "it was asked to stop".into()),
+                Some(Command::Hang(time)) => {
+                    if this.life.progress.begin() {
+                        std::thread::sleep(time);
+                        this.life.progress.end();
+                    }
+                    continue;
+                }
+                Some(Command::EndLane) => {
+                    System::current().stop();
+                    return Poll::Pending;
+                }
+                None => this.turn(cx),
+            };
+            let (exit, words) = match turn {
+                Turn::Waits if this.life.progress.is_fenced() => return this.over(),
+                Turn::Waits => return Poll::Pending,
+                Turn::Died(exit, words) => (exit, words),
+            };
+            match this.ward.died(exit, &words) {
+                Verdict::Restart { after_ns: 0 } => {
+                    if !this.restart() {
+                        return this.over();
+                    }
+                }
+                Verdict::Restart { after_ns } => {
+                    let after = Duration::from_nanos(after_ns as u64);
+                    this.pause = Some(Box::pin(tokio::time::sleep(after)));
+                }
+                Verdict::End | Verdict::GiveUp { .. } => return this.over(),
+            }
+        }
+    }
+}
+
+impl<A: Supervisable> Drop for Cell<A> {
+    fn drop(&mut self) {
+        // Dropping the future polls the actor once more: whatever it finds in its mailbox, it must do nothing.
+        self.life.progress.fence_dead();
+        if !self.is_over {
+            self.ward.died(Exit::LaneEnded, "the thread of its lane ended");
         }
     }
 }

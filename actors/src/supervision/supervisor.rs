@@ -1,78 +1,226 @@
-//! The supervisor: a plain thread, so that no actor and no arbiter can take it down. It counts deaths and escalates.
+//! The supervisor: a plain thread, so that no actor and no arbiter can take it down. It reads obituaries, looks at
+//! progress words, replaces lanes and escalates.
 
-use super::cell::{Obituary, Role};
-use super::policy::{Intensity, Verdict};
-use crossbeam_channel::Receiver;
-use std::collections::HashMap;
+use super::policy::{Escalation, Exit, Strategy, Verdict};
+use super::role::{LaneName, Role};
+use super::ward::{Command, Obituary, Ward};
+use super::watch::{Finding, Watch, WatchLimits};
+use crate::clock::Clock;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-/// Crashes within [`WINDOW_NS`] that a role may have.
-const RESTARTS_MAX: usize = 5;
-const WINDOW_NS: i64 = 10_000_000_000;
+/// Threads that hang and were left behind. More would only hide what is wrong.
+const LEFT_BEHIND_MAX: u64 = 4;
+/// While nobody does anything, looks may be this much rarer.
+const IDLE_FACTOR: u32 = 4;
 
-/// Restarts of each role, counted since opening.
-#[derive(Debug, Default)]
-pub struct Restarts([AtomicU64; Role::ALL.len()]);
-
-impl Restarts {
-    /// How often this role was restarted.
-    pub fn of(&self, role: Role) -> u64 {
-        self.slot(role).map_or(0, |n| n.load(Ordering::Relaxed))
-    }
-
-    fn slot(&self, role: Role) -> Option<&AtomicU64> {
-        let at = Role::ALL.iter().position(|r| *r == role)?;
-        self.0.get(at)
-    }
+/// What the supervisor lets be done.
+pub trait Hands: Send {
+    /// Starts a lane anew, with all its roles; what is left of the old one is abandoned.
+    ///
+    /// # Errors
+    /// When the thread cannot be made.
+    fn replace(&self, lane: LaneName) -> io::Result<()>;
+    /// The persister hangs and was fenced: its run is over, and its writer stays with its thread.
+    fn abandon_writer(&self);
+    /// A function is lost, or everything.
+    fn escalate(&self, role: Role, how: Escalation, reason: &str);
+    /// A call on the record has not returned since (ns of the boot-time clock), or all have.
+    fn stalled(&self, since_ns: Option<i64>);
 }
 
-/// The supervisor's thread. It ends when all actors are gone.
+/// One of each role.
+pub type Wards = [Arc<Ward>; Role::ALL.len()];
+
+/// The supervisor's thread.
 #[derive(Debug)]
 pub struct Supervisor {
     thread: JoinHandle<()>,
-    restarts: Arc<Restarts>,
+    stop: Sender<()>,
+    left_behind: Arc<AtomicU64>,
 }
 
 impl Supervisor {
-    /// Starts it. `escalate` is called when a role crashed too often, or could not be rebuilt.
+    /// Starts it.
     ///
     /// # Errors
     /// When the thread cannot be made.
     pub fn start(
         obituaries: Receiver<Obituary>,
-        now_ns: impl Fn() -> i64 + Send + 'static,
-        escalate: impl Fn(Role, &str) + Send + 'static,
+        wards: Wards,
+        clock: Arc<dyn Clock>,
+        limits: WatchLimits,
+        hands: impl Hands + 'static,
     ) -> io::Result<Self> {
-        let restarts = Arc::new(Restarts::default());
-        let counted = restarts.clone();
-        let watch = move || {
-            let mut intensity: HashMap<Role, Intensity> = HashMap::new();
-            for obituary in obituaries {
-                if let Some(count) = counted.slot(obituary.role) {
-                    count.fetch_add(1, Ordering::Relaxed);
+        let (stop, stopped) = bounded(0);
+        let left_behind = Arc::new(AtomicU64::new(0));
+        let mut duty = Duty {
+            wards,
+            clock,
+            limits,
+            hands,
+            watches: Default::default(),
+            due: BTreeMap::new(),
+            is_stalled: false,
+            left_behind: left_behind.clone(),
+        };
+        let watch = move || duty.serve(&obituaries, &stopped);
+        let thread = std::thread::Builder::new().name("semj-supervisor".into()).spawn(watch)?;
+        Ok(Supervisor { thread, stop, left_behind })
+    }
+
+    /// Threads that hang and were left behind since opening.
+    pub fn left_behind(&self) -> u64 {
+        self.left_behind.load(Ordering::Relaxed)
+    }
+
+    /// Ends it: from now on nobody is restarted.
+    pub fn stop(self) {
+        drop(self.stop);
+        let _ = self.thread.join();
+    }
+}
+
+struct Duty<H> {
+    wards: Wards,
+    clock: Arc<dyn Clock>,
+    limits: WatchLimits,
+    hands: H,
+    watches: [Watch; Role::ALL.len()],
+    /// Lanes to be replaced, and when.
+    due: BTreeMap<LaneName, i64>,
+    is_stalled: bool,
+    left_behind: Arc<AtomicU64>,
+}
+
+impl<H: Hands> Duty<H> {
+    fn serve(&mut self, obituaries: &Receiver<Obituary>, stopped: &Receiver<()>) {
+        let period = Duration::from_nanos(self.limits.period_ns() as u64);
+        let mut wait = period;
+        loop {
+            let heard = select! {
+                recv(stopped) -> _ => return,
+                recv(obituaries) -> obituary => obituary.map_err(|_| RecvTimeoutError::Disconnected),
+                recv(never::<()>()) -> _ => continue,
+                default(wait) => Err(RecvTimeoutError::Timeout),
+            };
+            match heard {
+                Ok(obituary) => self.hear(&obituary),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let is_idle = self.look();
+            self.replace_due();
+            wait = if is_idle { period * IDLE_FACTOR } else { period };
+            if let Some(next) = self.due.values().min() {
+                let left = next.saturating_sub(self.clock.boot_ns()).max(0);
+                wait = wait.min(Duration::from_nanos(left as u64));
+            }
+        }
+    }
+
+    fn ward(&self, role: Role) -> Option<&Arc<Ward>> {
+        self.wards.get(role.index())
+    }
+
+    fn hear(&mut self, obituary: &Obituary) {
+        crate::metrics::restarted(obituary.role);
+        match &obituary.verdict {
+            Verdict::Restart { after_ns } => {
+                if obituary.exit == Exit::LaneEnded || obituary.exit == Exit::Hung {
+                    let at = self.clock.boot_ns().saturating_add(*after_ns);
+                    let due = self.due.entry(obituary.role.lane()).or_insert(at);
+                    *due = (*due).max(at);
                 }
-                crate::metrics::restarted(obituary.role);
-                let limit =
-                    intensity.entry(obituary.role).or_insert_with(|| Intensity::new(RESTARTS_MAX, WINDOW_NS));
-                if limit.crash(now_ns()) == Verdict::Exhausted || !obituary.restarted {
-                    escalate(obituary.role, &obituary.cause);
+                self.restart_rest(obituary.role);
+            }
+            Verdict::GiveUp { reason } => {
+                let reason = format!("{reason}; its last words: {}", obituary.words);
+                self.hands.escalate(obituary.role, obituary.role.escalation(), &reason);
+            }
+            Verdict::End => {}
+        }
+    }
+
+    /// Those that follow in the flow read their cursors again.
+    fn restart_rest(&self, dead: Role) {
+        let affected = dead.strategy().affected(dead.index(), Role::ALL.len());
+        for role in affected.filter_map(|i| Role::ALL.get(i)).filter(|r| **r != dead) {
+            if let Some(ward) = self.ward(*role) {
+                ward.ask(Command::Restart);
+            }
+        }
+    }
+
+    /// Looks at every progress word; `true` when none of them does anything.
+    fn look(&mut self) -> bool {
+        let now = self.clock.boot_ns();
+        let (mut is_idle, mut stalled_since) = (true, None::<i64>);
+        for role in Role::ALL {
+            let Some(life) = self.ward(role).and_then(|w| w.life()) else { continue };
+            let word = life.progress.look();
+            is_idle &= word.zone() == super::progress::Zone::Idle;
+            let Some(watch) = self.watches.get_mut(role.index()) else { continue };
+            match watch.look(word, now, self.limits) {
+                Finding::Moves => {}
+                Finding::Stalls { since_ns } => {
+                    stalled_since = Some(stalled_since.map_or(since_ns, |s| s.min(since_ns)));
+                }
+                Finding::Hangs(word) => {
+                    if life.progress.fence(word) {
+                        self.abandon(role);
+                    }
                 }
             }
-        };
-        let thread = std::thread::Builder::new().name("semj-supervisor".into()).spawn(watch)?;
-        Ok(Supervisor { thread, restarts })
+        }
+        if self.is_stalled || stalled_since.is_some() {
+            self.is_stalled = stalled_since.is_some();
+            self.hands.stalled(stalled_since);
+        }
+        is_idle
     }
 
-    /// Restarts since opening.
-    pub fn restarts(&self) -> Arc<Restarts> {
-        self.restarts.clone()
+    /// A role hangs and was fenced: who shares its thread is lost with it.
+    fn abandon(&mut self, role: Role) {
+        let others: Vec<Role> = Role::ALL.into_iter().filter(|r| r.lane() == role.lane()).collect();
+        for index in Strategy::OneForAll.affected(0, others.len()) {
+            let life = others.get(index).and_then(|r| self.ward(*r)).and_then(|w| w.life());
+            if let Some(life) = life {
+                life.progress.fence_dead();
+            }
+        }
+        if role == Role::Persister {
+            self.hands.abandon_writer();
+        }
+        let left = self.left_behind.fetch_add(1, Ordering::Relaxed) + 1;
+        if left > LEFT_BEHIND_MAX {
+            let reason = format!("{left} threads hang and were left behind");
+            self.hands.escalate(role, role.escalation(), &reason);
+            return;
+        }
+        if let Some(ward) = self.ward(role) {
+            // Its obituary arrives here like any other.
+            ward.died(Exit::Hung, "it made no progress and was left behind");
+        }
     }
 
-    /// Waits for its end.
-    pub fn join(self) {
-        let _ = self.thread.join();
+    fn replace_due(&mut self) {
+        let now = self.clock.boot_ns();
+        let ready: Vec<LaneName> =
+            self.due.iter().filter(|(_, at)| **at <= now).map(|(lane, _)| *lane).collect();
+        for lane in ready {
+            self.due.remove(&lane);
+            if let Err(e) = self.hands.replace(lane) {
+                for role in Role::ALL.into_iter().filter(|r| r.lane() == lane) {
+                    let reason = format!("its thread {} cannot be started again: {e}", lane.thread());
+                    self.hands.escalate(role, role.escalation(), &reason);
+                }
+            }
+        }
     }
 }

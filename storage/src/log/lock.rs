@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! 0     [8] "SEMJLOCK", u32 version, u32 CRC of bytes 0..64, [16] journal UUID, u32 pid, u32 0, i64 since, 16 x 0
-//! 512   slot A    1024  slot B    1536  info slot (how far the trees are)
+//! 512   slot A    1024  slot B    1536  info slot (how far the trees are)    2048  stall slot
 //! slot: u64 generation, u64 durable sequence, u64 first sequence of the segment, u64 end offset, u32 state, u32 CRC
 //! ```
 //! The slots are written in turn after each `fdatasync`, so one of them is always whole, and neither runs ahead of the
-//! disk. Whether an owner lives is told by the advisory lock alone; the pid is for display.
+//! disk. The stall slot says by its state whether the owner waits for a call on the record, and by its durable sequence
+//! since when (ns since 1970); it is for display and may be stale. Whether an owner lives is told by the advisory lock alone; the pid is for display.
 
 use super::bytes::{crc_with_hole, i64_at, put, u32_at, u64_at, uuid_at};
 use crate::backend::File;
@@ -19,6 +20,7 @@ const HEAD_BYTES: usize = 64;
 const SLOT_BYTES: usize = 40;
 const SLOT_OFFSETS: [u64; 2] = [512, 1024];
 const INFO_OFFSET: u64 = 1536;
+const STALL_OFFSET: u64 = 2048;
 
 /// What the owner is doing, as far as readers need to know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -88,6 +90,8 @@ pub struct LockInfo {
     pub watermark: Option<Watermark>,
     /// How far the trees are, if told.
     pub indexed: u64,
+    /// Since when a call on the record has not returned to its owner, ns since 1970, for display.
+    pub stalled_since_ns: Option<i64>,
 }
 
 /// LOCK, open.
@@ -112,7 +116,7 @@ impl LockFile {
     /// # Errors
     /// The operating system's.
     pub fn read(&self) -> io::Result<Option<LockInfo>> {
-        let mut bytes = vec![0; INFO_OFFSET as usize + SLOT_BYTES];
+        let mut bytes = vec![0; STALL_OFFSET as usize + SLOT_BYTES];
         let n = self.file.read_at(&mut bytes, 0)?;
         bytes.truncate(n);
         let head = bytes.get(..HEAD_BYTES).unwrap_or_default();
@@ -128,6 +132,11 @@ impl LockFile {
             since_ns: i64_at(head, 40),
             watermark: newest.map(|(_, w)| w),
             indexed: slot(INFO_OFFSET).map_or(0, |(_, w)| w.durable),
+            stalled_since_ns: slot(STALL_OFFSET)
+                .filter(|(_, w)| w.state == OwnerState::Stalled)
+                .and_then(|(_, w)| i64::try_from(w.durable).ok())
+                // An earlier owner's stall is over.
+                .filter(|since| *since >= i64_at(head, 40)),
         }))
     }
 
@@ -170,6 +179,17 @@ impl LockFile {
             }
         }
         Ok(newest)
+    }
+
+    /// Tells readers since when a call on the record has not returned (ns since 1970), or that it has.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn write_stall(&self, journal: &Uuid, since_ns: Option<i64>) -> io::Result<()> {
+        let state = if since_ns.is_some() { OwnerState::Stalled } else { OwnerState::Open };
+        let durable = since_ns.and_then(|ns| u64::try_from(ns).ok()).unwrap_or(0);
+        let note = Watermark { durable, state, ..Watermark::default() };
+        self.file.write_at(&encode_slot(journal, 0, &note), STALL_OFFSET)
     }
 
     /// Publishes how far the trees are.

@@ -119,6 +119,22 @@ impl Segments {
         self.cache.lock().retain(|(f, _, _)| *f != first);
     }
 
+    /// Looks anew at the last segments, after a recovery changed the end of the record under its readers.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn reload_end(&self) -> Result<(), ReadError> {
+        let found = segment_files(self.backend.as_ref(), &self.folder)?;
+        let mut list = self.list.write();
+        // Recovery touches the last segment and at most the one before.
+        let from = list.len().checked_sub(2).and_then(|at| list.get(at)).map_or(0, |s| s.first);
+        list.retain(|s| s.first < from);
+        list.extend(found.iter().filter(|(first, _)| *first >= from).map(|(first, _)| self.unread(*first)));
+        self.files.lock().retain(|(f, _)| *f < from);
+        self.cache.lock().retain(|(f, _, _)| *f < from);
+        Ok(())
+    }
+
     /// First sequence of each segment, in order.
     pub fn firsts(&self) -> Vec<u64> {
         self.list.read().iter().map(|s| s.first).collect()

@@ -143,16 +143,23 @@ impl Place {
             from.read_at(&mut bytes, offset).map_err(|e| ReadError::io(path, "read the torn bytes", e))?;
         bytes.truncate(n);
         let name = format!("{stem}-{offset}-{:08x}.bin", crc32fast::hash(&bytes));
+        self.keep(&name, &bytes).map_err(|e| ReadError::io(&self.quarantine, "keep bytes in the folder", e))
+    }
+
+    /// Puts bytes into a file of the quarantine folder, durably. Doing it twice changes nothing.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn keep(&self, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
         let target = self.quarantine.join(name);
-        let io = |action| move |e: io::Error| ReadError::io(&self.quarantine, action, e);
-        self.backend.create_dir_all(&self.quarantine).map_err(io("create the quarantine folder"))?;
+        self.backend.create_dir_all(&self.quarantine)?;
         if let Some(above) = self.quarantine.parent() {
-            self.backend.sync_dir(above).map_err(io("sync the folder above"))?;
+            self.backend.sync_dir(above)?;
         }
-        let to = self.backend.open(&target, OpenMode::CreateOrOpen).map_err(io("create a file"))?;
-        to.write_at(&bytes, 0).map_err(io("write"))?;
-        to.sync_data().map_err(io("sync"))?;
-        self.backend.sync_dir(&self.quarantine).map_err(io("sync the folder"))?;
+        let to = self.backend.open(&target, OpenMode::CreateOrOpen)?;
+        to.write_at(bytes, 0)?;
+        to.sync_data()?;
+        self.backend.sync_dir(&self.quarantine)?;
         Ok(target)
     }
 

@@ -142,6 +142,17 @@ impl LogWriter {
         self.epoch
     }
 
+    /// Goes on in a newer epoch: from now on blocks of the one before are refused.
+    pub fn advance_epoch(&mut self, epoch: u64) {
+        self.epoch = self.epoch.max(epoch);
+    }
+
+    /// Whether it may be continued by another incarnation. Not so after a sync that failed or never returned here: what
+    /// that sync was for may sit in the page cache only, and the record must be recovered from disk.
+    pub fn is_whole(&self) -> bool {
+        !self.failed
+    }
+
     /// Last event handed to the operating system.
     pub fn written(&self) -> u64 {
         self.written

@@ -155,6 +155,9 @@ pub enum TreeError {
         /// The panic's message.
         message: String,
     },
+    /// A call did not return, and its thread was left behind.
+    #[error("sled does not answer")]
+    Hung,
     /// A row is missing or is not what was written.
     #[error("chunk {chunk}, kind {kind}: {reason}")]
     Damaged {

@@ -3,11 +3,12 @@
 //! Owns: its place in the chunk in progress. Survives its crash: the index, whose cursor it reads again.
 //! Limits: one slice of events per turn; sled is opened on a thread of its own, which may be lost.
 
+use super::{Birth, Effect, On, Stage, Timer};
+use crate::error::StageError;
 use crate::messages::IndexDoorbell;
 use crate::pipeline::Pipeline;
-use crate::supervision::{Recover, Role};
+use crate::supervision::{Progress, Role};
 use crate::trees::TreeKeeper;
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
 use semj_storage::log::{LockFile, LogView};
 use semj_storage::trees::IndexCore;
 use std::sync::Arc;
@@ -36,55 +37,58 @@ pub struct IndexerSeed {
 
 /// See the module.
 #[derive(Debug)]
-pub struct IndexerActor {
+pub struct IndexerStage {
     seed: IndexerSeed,
+    progress: Arc<Progress>,
     core: IndexCore,
+    gathering: bool,
     working: bool,
 }
 
-impl Recover for IndexerActor {
+impl Stage for IndexerStage {
     type Seed = IndexerSeed;
     const ROLE: Role = Role::Indexer;
-    fn recover(seed: IndexerSeed) -> Self {
+
+    fn recover(seed: &IndexerSeed, birth: Birth) -> Result<Self, StageError> {
         let core = IndexCore::new(seed.keeper.index().clone());
-        IndexerActor { seed, core, working: false }
+        let (seed, progress) = (seed.clone(), birth.progress);
+        Ok(IndexerStage { seed, progress, core, gathering: false, working: false })
     }
-}
 
-impl Actor for IndexerActor {
-    type Context = Context<Self>;
-    fn started(&mut self, ctx: &mut Context<Self>) {
+    fn start(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
         self.seed.pipeline.bells.index.heard();
-        self.work(ctx);
+        self.work(out)
+    }
+
+    fn timer(&mut self, timer: Timer, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        if timer == Timer::Work {
+            return self.work(out);
+        }
+        self.gathering = false;
+        self.seed.pipeline.bells.index.heard();
+        let prealloc = self.seed.pipeline.prealloc();
+        if prealloc.wants_fill() {
+            let _slow = self.progress.slow();
+            prealloc.fill();
+        }
+        if self.working { Ok(()) } else { self.work(out) }
     }
 }
 
-impl Supervised for IndexerActor {
-    fn restarting(&mut self, _: &mut Context<Self>) {
-        *self = Self::recover(self.seed.clone());
-    }
-}
-
-impl Handler<IndexDoorbell> for IndexerActor {
-    type Result = ();
-    fn handle(&mut self, _: IndexDoorbell, ctx: &mut Context<Self>) {
+impl On<IndexDoorbell> for IndexerStage {
+    fn on(&mut self, _: IndexDoorbell, out: &mut Vec<Effect>) -> Result<(), StageError> {
         // The bell stays armed meanwhile, so further commits do not ring.
-        ctx.run_later(GATHER, |actor, ctx| {
-            actor.seed.pipeline.bells.index.heard();
-            let prealloc = actor.seed.pipeline.prealloc();
-            if prealloc.wants_fill() {
-                prealloc.fill();
-            }
-            if !actor.working {
-                actor.work(ctx);
-            }
-        });
+        if !std::mem::replace(&mut self.gathering, true) {
+            out.push(Effect::After(GATHER, Timer::Gathered));
+        }
+        Ok(())
     }
 }
 
-impl IndexerActor {
+impl IndexerStage {
     /// One finished segment gets its seal. Without it everything works, only opening takes longer.
     fn seal(&self, pipeline: &Pipeline) {
+        let Some(_slow) = self.progress.slow() else { return };
         if let Ok(Some(through)) = pipeline.sealer().seal_one(pipeline.segments(), pipeline.clock().wall_ns())
         {
             pipeline.ledger().forget_ids(through);
@@ -94,31 +98,31 @@ impl IndexerActor {
         }
     }
 
-    fn work(&mut self, ctx: &mut Context<Self>) {
+    fn work(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
         self.working = false;
         crate::chaos::point("indexer:before_step");
         let pipeline = &self.seed.pipeline;
         self.seal(pipeline);
-        if !self.seed.keeper.ready(pipeline) {
-            return;
+        if !self.progress.tick() || !self.seed.keeper.ready(pipeline) {
+            return Ok(());
         }
         let view = LogView::new(pipeline.segments().clone(), pipeline.watermark().durable());
-        let progress = match self.core.step(&view, SLICE_EVENTS) {
-            Ok(progress) => progress,
-            // The record is unreadable for another reason than damage: the crash is counted, and queries scan.
-            Err(e) => panic!("reading the record for the trees: {e}"),
-        };
+        // The record is unreadable for another reason than damage: the crash is counted, and queries scan.
+        let read = |e| StageError(format!("reading the record for the trees: {e}"));
+        let progress = self.core.step(&view, SLICE_EVENTS).map_err(read)?;
+        crate::chaos::point("indexer:after_step");
         crate::metrics::index_lag(progress.target.saturating_sub(progress.indexed));
         if progress.is_caught_up() {
             // Display only; readers beside the owner do without it.
             let _ = self.seed.lock.write_indexed(&pipeline.segments().journal(), progress.indexed);
-            return;
+            return Ok(());
         }
         self.working = true;
         if pipeline.ledger().pending().events > BUSY_EVENTS {
-            ctx.run_later(BUSY_PAUSE, |actor, ctx| actor.work(ctx));
+            out.push(Effect::After(BUSY_PAUSE, Timer::Work));
         } else {
-            ctx.spawn(tokio::task::yield_now().into_actor(self).map(|(), actor, ctx| actor.work(ctx)));
+            out.push(Effect::Yield(Timer::Work));
         }
+        Ok(())
     }
 }

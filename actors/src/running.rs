@@ -1,0 +1,96 @@
+//! The threads of an open journal: lanes with their actors, and the supervisor that knows what to do about them.
+
+use crate::lanes::Lanes;
+use crate::options::EngineOptions;
+use crate::pipeline::Pipeline;
+use crate::stages::IndexerSeed;
+use crate::supervision::{Escalation, Hands, LaneName, Role, Supervisor, Ward, Wards};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) wards: Wards,
+    pub(crate) supervisor: Supervisor,
+    lanes: Arc<Lanes>,
+}
+
+impl Running {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When a thread cannot be made.
+    pub(crate) fn start(
+        pipeline: &Arc<Pipeline>,
+        index: IndexerSeed,
+        options: &EngineOptions,
+    ) -> io::Result<Self> {
+        let (obituaries, reports) = crossbeam_channel::unbounded();
+        let wards: Wards = Role::ALL.map(|role| {
+            let judge = pipeline.clone();
+            let judge = move |role, exit, words: &str| judge.blame(role, exit, words);
+            Arc::new(Ward::new(role, options.restarts, pipeline.clock.clone(), obituaries.clone(), judge))
+        });
+        let lanes = Arc::new(Lanes::start(pipeline.clone(), index.clone(), wards.clone())?);
+        let deeds = Deeds { pipeline: pipeline.clone(), index, lanes: lanes.clone() };
+        let supervisor =
+            Supervisor::start(reports, wards.clone(), pipeline.clock.clone(), options.watch, deeds)?;
+        Ok(Running { wards, supervisor, lanes })
+    }
+
+    /// Ends everything; answers with the threads that did not end in time.
+    pub(crate) fn stop(self, until: Instant) -> Vec<&'static str> {
+        self.wards.iter().for_each(|ward| ward.stop());
+        self.supervisor.stop();
+        self.lanes.stop(until)
+    }
+}
+
+/// What the supervisor lets be done.
+struct Deeds {
+    pipeline: Arc<Pipeline>,
+    index: IndexerSeed,
+    lanes: Arc<Lanes>,
+}
+
+impl Hands for Deeds {
+    fn replace(&self, lane: LaneName) -> io::Result<()> {
+        if lane == LaneName::Derive {
+            // A thread that hangs in the trees holds them: its successor opens them anew.
+            self.index.keeper.abandon();
+        }
+        self.lanes.replace(lane)
+    }
+
+    fn abandon_writer(&self) {
+        self.pipeline.run().fence();
+    }
+
+    fn escalate(&self, role: Role, how: Escalation, reason: &str) {
+        match how {
+            Escalation::Poison => self.pipeline.poison(&format!("the {} actor: {reason}", role.name())),
+            // Queries scan instead; nothing that was acknowledged depends on the trees.
+            Escalation::Degrade => {}
+        }
+    }
+
+    fn stalled(&self, since_ns: Option<i64>) {
+        let now = self.pipeline.clock.boot_ns();
+        let ago = since_ns.map(|since| Duration::from_nanos(u64::try_from(now - since).unwrap_or(0)));
+        let since = ago.and_then(|ago| Instant::now().checked_sub(ago));
+        let was = self.pipeline.watermark.stalled();
+        self.pipeline.watermark.set_stalled(since);
+        if was.is_some() == since.is_some() {
+            return;
+        }
+        // LOCK lies on the disk that does not answer: telling readers must not take the supervisor with it.
+        let (lock, journal) = (self.pipeline.record.lock.clone(), self.pipeline.segments.journal());
+        let since_ns = ago.map(|ago| self.pipeline.clock.wall_ns() - ago.as_nanos() as i64);
+        let tell = move || {
+            let _ = lock.write_stall(&journal, since_ns);
+        };
+        let _ = std::thread::Builder::new().name("semj-stall".into()).spawn(tell);
+    }
+}

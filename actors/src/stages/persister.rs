@@ -1,0 +1,167 @@
+//! Commits batches: one write and one `fdatasync` each, on a lane of its own because these calls block.
+//! Receives: `CommitBatch`, `DurableDoorbell`. Emits: the watermark; doorbells to ingest and indexer.
+//! Owns: the batches that wait for room on a full disk. Survives its crash: the writer where it can be trusted, the
+//! record where not, and all uncommitted events in the ledger.
+//! Limits: one batch per message.
+
+use super::{Birth, Effect, On, Stage, Timer};
+use crate::error::StageError;
+use crate::ledger::Gate;
+use crate::messages::{CommitBatch, DurableDoorbell};
+use crate::pipeline::{Commit, Pipeline};
+use crate::supervision::{Progress, Role};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a full disk is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(50);
+/// At most this part of a mean commit is spent waiting for emitters that the last commit released.
+const GATHER_PART: i64 = 4;
+/// Commits over which the mean is taken.
+const MEAN_OVER: i64 = 16;
+
+/// See the module.
+#[derive(Debug)]
+pub struct PersisterStage {
+    pipeline: Arc<Pipeline>,
+    progress: Arc<Progress>,
+    /// Mean time of a commit, ns.
+    commit_ns: i64,
+    /// How many waited for the last commit.
+    released: usize,
+    /// Empty but for a full disk: its first batch found no room, the others came behind it.
+    held: VecDeque<CommitBatch>,
+}
+
+impl Stage for PersisterStage {
+    type Seed = Arc<Pipeline>;
+    const ROLE: Role = Role::Persister;
+
+    fn recover(pipeline: &Arc<Pipeline>, birth: Birth) -> Result<Self, StageError> {
+        if birth.is_restart {
+            pipeline.begin_run(&birth.progress)?;
+            // What was held for want of room comes again from the ledger, and finds out by itself.
+            if matches!(pipeline.ledger().gate(), Gate::StorageFull) {
+                pipeline.storage_full(false, &birth.progress);
+            }
+        }
+        let (pipeline, progress) = (pipeline.clone(), birth.progress);
+        Ok(PersisterStage { pipeline, progress, commit_ns: 0, released: 0, held: VecDeque::new() })
+    }
+
+    fn start(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        self.on(DurableDoorbell, out)
+    }
+
+    /// The same batches at the same place: what a full disk took of the first is overwritten.
+    fn timer(&mut self, _: Timer, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        while let Some(batch) = self.held.pop_front() {
+            if batch.epoch != self.pipeline.epoch() {
+                // The ledger is read again from there: this batch comes back in another one.
+                continue;
+            }
+            match self.write(batch) {
+                Commit::Full(batch) => {
+                    self.held.push_front(batch);
+                    out.push(Effect::After(FULL_RETRY, Timer::Retry));
+                    return Ok(());
+                }
+                Commit::Done => {}
+                // Poisoned, or over: there is nothing more to do with any of them.
+                Commit::Void => self.held.clear(),
+            }
+        }
+        if self.pipeline.watermark().poison().is_some() {
+            return Ok(());
+        }
+        self.pipeline.storage_full(false, &self.progress);
+        self.pipeline.bells.ingest.ring();
+        self.short_way(out)
+    }
+}
+
+impl On<CommitBatch> for PersisterStage {
+    fn on(&mut self, batch: CommitBatch, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        self.commit(batch, out);
+        self.short_way(out)
+    }
+}
+
+impl On<DurableDoorbell> for PersisterStage {
+    fn on(&mut self, _: DurableDoorbell, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        self.pipeline.bells.persist.heard();
+        self.short_way(out)
+    }
+}
+
+impl PersisterStage {
+    fn commit(&mut self, batch: CommitBatch, out: &mut Vec<Effect>) {
+        if batch.epoch != self.pipeline.epoch() {
+            return;
+        }
+        if !self.held.is_empty() {
+            // Overtaking the batch that waits for room would be out of order.
+            self.held.push_back(batch);
+            return;
+        }
+        if let Commit::Full(batch) = self.write(batch) {
+            self.pipeline.storage_full(true, &self.progress);
+            self.held.push_back(batch);
+            out.push(Effect::After(FULL_RETRY, Timer::Retry));
+        }
+    }
+
+    fn write(&mut self, batch: CommitBatch) -> Commit {
+        let pipeline = &self.pipeline;
+        let block = &batch.block;
+        let (first, last, bytes) = (block.first_sequence(), block.last_sequence(), block.disk_bytes());
+        let begun = pipeline.clock().boot_ns();
+        self.released = pipeline.watermark().waiting();
+        let commit = pipeline.commit(Self::ROLE, batch, &self.progress);
+        if matches!(commit, Commit::Done) {
+            let took = pipeline.clock().boot_ns() - begun;
+            self.commit_ns += (took - self.commit_ns) / MEAN_OVER;
+            let seconds = took as f64 / 1e9;
+            let pending = pipeline.ledger().pending().events;
+            crate::metrics::committed(last + 1 - first, bytes, seconds, pending);
+            if pending > 0 {
+                pipeline.bells.ingest.ring();
+            }
+        }
+        commit
+    }
+
+    /// Emitters that the last commit released come back in a moment: one sync for all of them beats one for the first.
+    fn gather(&mut self) {
+        let expected = std::mem::take(&mut self.released);
+        if expected < 2 {
+            return;
+        }
+        let pipeline = &self.pipeline;
+        let until = pipeline.clock().boot_ns() + self.commit_ns / GATHER_PART;
+        while pipeline.ledger().pending().open_events < expected && pipeline.clock().boot_ns() < until {
+            std::thread::yield_now();
+        }
+    }
+
+    /// While somebody waits for the little that is pending, this lane packs and commits it without waking another.
+    fn short_way(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        let pipeline = self.pipeline.clone();
+        while self.held.is_empty() && self.progress.tick() {
+            self.gather();
+            match pipeline.take_short_way(Self::ROLE) {
+                Ok(Some(batch)) => self.commit(batch, out),
+                Ok(None) => break,
+                Err(e) => return Err(Pipeline::unresolved(&e)),
+            }
+        }
+        // What is too much for the short way, or was sealed before, is the control lane's.
+        let pending = pipeline.ledger().pending();
+        if pending.sealed > 0 || (pending.open_events > 0 && pipeline.ledger().wanted() >= pending.open_first)
+        {
+            pipeline.bells.ingest.ring();
+        }
+        Ok(())
+    }
+}
