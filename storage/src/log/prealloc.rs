@@ -84,6 +84,7 @@ impl Prealloc {
 
     /// Fills one step, if one is wanted. A full disk is no error: the writer will meet it.
     pub fn fill(&self) {
+        crate::chaos::point("prealloc:fill");
         let (file, from, to) = {
             let mut state = self.state.lock();
             if state.busy || state.sync_error.is_some() || state.filled - state.used >= state.step / 2 {
@@ -102,6 +103,7 @@ impl Prealloc {
             }
             at += piece as u64;
         }
+        crate::chaos::point("prealloc:filled");
         let synced = if at > from { file.sync_data() } else { Ok(()) };
         let mut state = self.state.lock();
         state.busy = false;

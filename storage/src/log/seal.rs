@@ -65,6 +65,7 @@ pub(super) fn seal_segment(
     if walk.seal().map_err(io("look for the seal"))?.is_some() {
         return Ok(Sealing::Sealed);
     }
+    crate::chaos::point("seal:begin");
     let Ok(header) = read_header(file.as_ref(), &path)? else { return Ok(Sealing::Damaged) };
     let (mut offset, mut next, mut chain) = (SEGMENT_HEADER_BYTES as u64, first, header.chain_before);
     let mut footer = FooterBuilder::default();
@@ -109,12 +110,16 @@ pub(super) fn seal_segment(
     };
     let size = end + MARK_BYTES as u64;
     file.set_len(offset).map_err(io("cut the empty space"))?;
+    crate::chaos::point("seal:cut");
     file.write_at(&bytes, offset).map_err(io("write the footer"))?;
     file.write_at(&seal.encode(SEAL_MAGIC, &journal), end).map_err(io("write the seal"))?;
+    crate::chaos::point("seal:written");
     file.sync_data().map_err(io("sync the seal"))?;
+    crate::chaos::point("seal:synced");
     file.write_at(&sealed_semj_header(count, last, size, offset), 0)
         .map_err(io("write the header's totals"))?;
     file.sync_data().map_err(io("sync the header"))?;
+    crate::chaos::point("seal:done");
     Ok(Sealing::Sealed)
 }
 
