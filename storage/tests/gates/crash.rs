@@ -1,16 +1,13 @@
-//! Power cuts, kills and failed syncs at every operation of a workload: what opens afterwards is a prefix of what was
-//! written, holds all that was acknowledged, and can be built on.
+//! Power cuts, kills and failed syncs at every operation.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
-
-mod common;
-
-use common::{Content, Random, Setup, TestLog, seed, shared, verified};
+use super::Work;
+use crate::common::{self, Content, Random, Setup, TestLog, seed, shared, verified};
 use semj_storage::backend::{
     Backend, CrashMode, DirectoryRule, Fault, FaultClass, MemoryBackend, OpenMode, OperationKind,
 };
 use semj_storage::log::Codec;
 use semj_storage::verify::VerifyLevel;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -23,6 +20,10 @@ struct Run {
     model: Vec<Content>,
     acknowledged: u64,
     images: u64,
+    /// Images by what survived in them.
+    modes: BTreeMap<String, u64>,
+    operations: u64,
+    sealed: usize,
     /// Images of which recovery was cut, and the cuts.
     recut: (u64, u64),
     torn: u64,
@@ -60,7 +61,9 @@ impl Expected<'_> {
         assert!(last >= self.acknowledged, "{context:?}: {last} events, {} acknowledged", self.acknowledged);
         assert_eq!(last, before.head_sequence, "{context:?}: a reader and the next owner see the same");
         log.assert_holds(self.model, context);
-        if let Some(torn) = &before.torn_tail {
+        // A seal cut short takes no event with it: the next owner seals again.
+        let torn = before.torn_tail.as_ref().filter(|t| !t.reason.starts_with("sealing was cut short"));
+        if let Some(torn) = torn {
             self.check_quarantine(image, torn);
         }
         let mut model = self.model[..last as usize].to_vec();
@@ -79,11 +82,13 @@ impl Expected<'_> {
         let mut log = TestLog::open(&shared(&again), SETUP).unwrap();
         assert_eq!((log.opened_at, log.damage.len()), (last + 2, 0), "{context:?}");
         log.assert_holds(&model, context);
-        // Closed, nothing in it may still look as if it would be repaired.
+        // Sealed and closed, nothing in it may still look as if it would be repaired.
+        log.seal_finished().unwrap_or_else(|e| panic!("{context:?}: {e}"));
+        log.assert_holds(&model, context);
         log.writer.close(1).unwrap();
-        let report = verified(&again, VerifyLevel::Full).unwrap();
+        let report = verified(&again, VerifyLevel::Deep).unwrap();
         assert!(report.intact && report.torn_tail.is_none(), "{context:?}: {report:?}");
-        (last, before.torn_tail.is_some())
+        (last, torn.is_some())
     }
 
     /// What recovery cut off is in quarantine, durably.
@@ -115,7 +120,7 @@ impl Expected<'_> {
                 }
             }
         });
-        TestLog::open(&shared(image), SETUP).unwrap();
+        TestLog::open(&shared(image), SETUP).unwrap().seal_finished().unwrap();
         image.clear_observer();
         let cuts = std::mem::take(&mut *cuts.lock().unwrap());
         for (name, cut) in &cuts {
@@ -138,7 +143,8 @@ fn look(disk: &MemoryBackend, run: &Mutex<Run>, name: &str, seeds: u64, recut: u
         (run.model.clone(), run.acknowledged, run.step.clone(), Random(run.random << 20))
     };
     let mut count = (0, 0, 0, 0);
-    let mut images = vec![("kill".to_owned(), disk.kill_image(), false)];
+    let mut modes = BTreeMap::new();
+    let mut images = vec![("Kill".to_owned(), disk.kill_image(), false)];
     for mode in CrashMode::EVERY {
         let seeds = if matches!(mode, CrashMode::Drop | CrashMode::All) { 1 } else { seeds };
         for _ in 0..seeds {
@@ -148,6 +154,7 @@ fn look(disk: &MemoryBackend, run: &Mutex<Run>, name: &str, seeds: u64, recut: u
     }
     for (mode, image, power_cut) in images {
         let context = format!("{step}, {name}, {mode}");
+        *modes.entry(mode.split(' ').next().unwrap_or_default().to_owned()).or_insert(0) += 1;
         let expected = Expected { model: &model, acknowledged, context: &context };
         let copy = image.kill_image();
         let (last, torn) = expected.check(&image);
@@ -159,6 +166,8 @@ fn look(disk: &MemoryBackend, run: &Mutex<Run>, name: &str, seeds: u64, recut: u
         }
     }
     let mut run = run.lock().unwrap();
+    run.operations += 1;
+    modes.into_iter().for_each(|(mode, n)| *run.modes.entry(mode).or_default() += n);
     run.images += count.0;
     run.torn += count.1;
     run.recut.0 += count.2;
@@ -198,26 +207,46 @@ fn step(run: &Mutex<Run>, name: &str) {
     run.lock().unwrap().step = name.to_owned();
 }
 
-fn workload(rule: DirectoryRule, seed: u64) {
+/// A run of several owners, looked at after each of its operations.
+pub fn workload(rule: DirectoryRule, seed: u64, work: Work) {
     let run = Arc::new(Mutex::new(Run { random: seed, ..Run::default() }));
     let mut random = Random(seed);
+    for number in 0..work.times() {
+        {
+            let mut run = run.lock().unwrap();
+            run.model.clear();
+            run.acknowledged = 0;
+        }
+        one_journal(rule, &format!("{rule:?}, journal {number}"), &mut random, &run);
+    }
+    let run = run.lock().unwrap();
+    println!(
+        "{rule:?}: {} images at {} operations {:?} ({} torn), recovery of {} cut {} times, {} seals, {} events",
+        run.images, run.operations, run.modes, run.torn, run.recut.0, run.recut.1, run.sealed, run.next_tag
+    );
+    assert!(run.images > 500 && run.torn > 20 && run.recut.1 > 20 && run.sealed > 2, "{run:?}");
+}
+
+fn one_journal(rule: DirectoryRule, name: &str, random: &mut Random, run: &Arc<Mutex<Run>>) {
     let mut disk = MemoryBackend::new(rule);
     let codecs = [Codec::None, Codec::Lz4, Codec::Zstd(1)];
     for round in 0..5u64 {
-        watch(&disk, &run, 1, 300);
-        step(&run, &format!("{rule:?}, round {round}"));
-        let mut log = open(&disk, &run);
+        watch(&disk, run, 1, 80);
+        step(run, &format!("{name}, round {round}"));
+        let mut log = open(&disk, run);
+        let sealed = log.seal_finished().unwrap();
+        run.lock().unwrap().sealed += sealed;
         for batch in 0..6 {
             let filler = [3, 40, 600][random.below(3) as usize];
             let codec = codecs[random.below(3) as usize];
-            append(&mut log, &run, 1 + random.below(5), filler, codec);
+            append(&mut log, run, 1 + random.below(5), filler, codec);
             if batch % 2 == random.below(2) {
-                sync(&mut log, &run);
+                sync(&mut log, run);
             }
         }
         match round {
             0 | 3 => {
-                step(&run, &format!("{rule:?}, round {round}, close"));
+                step(run, &format!("{name}, round {round}, close"));
                 log.writer.close(1).unwrap();
                 run.lock().unwrap().acknowledged = log.writer.durable();
                 drop(log);
@@ -235,27 +264,32 @@ fn workload(rule: DirectoryRule, seed: u64) {
         }
     }
     disk.clear_observer();
-    let run = run.lock().unwrap();
-    println!(
-        "{rule:?}: {} images ({} torn), recovery of {} cut {} times, {} events",
-        run.images, run.torn, run.recut.0, run.recut.1, run.next_tag
-    );
-    assert!(run.images > 500 && run.torn > 20 && run.recut.1 > 20, "{run:?}");
 }
 
-#[test]
-fn every_operation_may_be_the_last() {
-    workload(DirectoryRule::Strict, seed(1));
-}
-
-#[test]
-fn every_operation_may_be_the_last_on_a_journaling_file_system() {
-    workload(DirectoryRule::Journal, seed(2));
+/// Sealing writes over the start of a segment that was durable for long: whatever is cut, no event is harmed.
+pub fn sealing_may_be_cut_anywhere(work: Work) {
+    let seed = seed(7);
+    for rule in [DirectoryRule::Strict, DirectoryRule::Journal] {
+        let run = Arc::new(Mutex::new(Run { random: seed, next_tag: seed, ..Run::default() }));
+        let disk = MemoryBackend::new(rule);
+        let mut log = open(&disk, &run);
+        for batch in 0..14 {
+            let codec = if batch % 2 == 0 { Codec::None } else { Codec::Lz4 };
+            append(&mut log, &run, 3, 400, codec);
+            sync(&mut log, &run);
+        }
+        step(&run, &format!("seed {seed}, {rule:?}, sealing"));
+        watch(&disk, &run, if work == Work::Small { 2 } else { 5 }, 80);
+        let sealed = log.seal_finished().unwrap();
+        disk.clear_observer();
+        let run = run.lock().unwrap();
+        println!("{rule:?}: {sealed} segments sealed, {} images, {} operations", run.images, run.operations);
+        assert!(sealed > 1 && run.images > 100, "{run:?}");
+    }
 }
 
 /// Recovery with everything to do - proven, whole and torn blocks, a segment that was only begun - is cut everywhere.
-#[test]
-fn recovery_may_be_cut_anywhere() {
+pub fn recovery_may_be_cut_anywhere(work: Work) {
     let seed = seed(6);
     let mut cuts = 0;
     for (proven, whole, torn, begun) in (0..2)
@@ -295,16 +329,15 @@ fn recovery_may_be_cut_anywhere() {
         assert_eq!(expected.check(&copy).0, last, "{context}: whole blocks are kept");
         let set_aside = copy.files().iter().filter(|f| f.to_string_lossy().contains("quarantine")).count();
         assert_eq!(set_aside, torn + usize::from(begun), "{context}: each torn piece is kept");
-        for round in 0..2 {
+        for round in 0..if work == Work::Small { 1 } else { 2 * work.times() } {
             cuts += expected.check_recovery(&image.kill_image(), Some(last), &mut Random(seed + round));
         }
     }
-    println!("{cuts} cuts");
+    println!("{cuts} cuts of recoveries");
 }
 
 /// As above with space filled ahead; images of megabytes, so fewer.
-#[test]
-fn space_ahead_of_the_tail_changes_nothing() {
+pub fn space_ahead_of_the_tail_changes_nothing() {
     let seed = seed(3);
     let run = Arc::new(Mutex::new(Run { random: seed, ..Run::default() }));
     let disk = MemoryBackend::default();
@@ -333,8 +366,7 @@ fn space_ahead_of_the_tail_changes_nothing() {
 }
 
 /// After a failed sync Linux calls pages clean that never reached the disk: the next owner must not believe them.
-#[test]
-fn what_a_failed_sync_forgot_is_written_again() {
+pub fn what_a_failed_sync_forgot_is_written_again() {
     let seed = seed(4);
     let (mut tried, mut failed) = (0, 0);
     for rule in [DirectoryRule::Strict, DirectoryRule::Journal] {
