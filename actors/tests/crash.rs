@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use semj_actors::chaos;
+use semj_actors::chaos::{self, Action, Injected};
 use semj_actors::{CommitError, Engine, EngineOptions};
 use semj_storage::event::Event;
 use semj_storage::query::EventSource;
@@ -45,7 +45,7 @@ fn crashes_change_nothing_but_latency_until_there_are_too_many() {
     // These panics are meant; their traces would bury everything else.
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if !info.payload().downcast_ref::<String>().is_some_and(|text| text.starts_with("failpoint ")) {
+        if !info.payload().is::<Injected>() {
             usual(info);
         }
     }));
@@ -57,7 +57,7 @@ fn crashes_change_nothing_but_latency_until_there_are_too_many() {
             let engine = Engine::open(folder.path(), options).unwrap();
             let emitter = engine.emitter(Some("a"));
             emitter.try_emit(Event::query("q").payload(json!(0))).unwrap().wait_timeout(SOON).unwrap();
-            chaos::arm(point, nth);
+            chaos::arm(point, nth, Action::Panic);
             for n in 1..EVENTS {
                 let ticket = emitter.emit_blocking(Event::query("q").payload(json!(n))).unwrap();
                 if n % 25 == 0 {
@@ -88,7 +88,7 @@ fn too_many_crashes_poison() {
     let first = emitter.try_emit(Event::query("q").payload(json!(0))).unwrap();
     first.wait_timeout(SOON).unwrap();
     let outcome = (0..100).find_map(|_| {
-        chaos::arm("persister:before_append", 1);
+        chaos::arm("persister:before_append", 1, Action::Panic);
         let ticket = emitter.try_emit(Event::query("q").payload(json!(1)));
         ticket.ok()?.wait_timeout(SOON).err()
     });

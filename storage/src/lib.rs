@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod blobs;
+pub mod chaos;
 pub mod error;
 pub mod event;
 pub mod limits;

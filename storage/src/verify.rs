@@ -112,6 +112,7 @@ pub fn verify(
             level,
             // What is cut was never committed.
             tail_is_open: growing || cut(path),
+            finished: following.is_some(),
             owned: watermark.is_some(),
         };
         let outcome = check_segment(&check, &mut |bytes| progress(done + bytes, total))?;

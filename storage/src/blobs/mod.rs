@@ -128,6 +128,7 @@ impl Blobs {
         if bytes > BLOB_BYTES_MAX {
             return Err(BlobError::TooLarge { bytes });
         }
+        crate::chaos::point("blobs:begin");
         let sha256: [u8; 32] = Sha256::digest(content).into();
         let path = self.path(&sha256);
         match self.backend.open(&path, OpenMode::Read) {
@@ -139,7 +140,9 @@ impl Blobs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.write(&path, content)?,
             Err(error) => return Err(BlobError::io(&path, "open")(error)),
         }
+        crate::chaos::point("blobs:renamed");
         self.sync_names(&sha256)?;
+        crate::chaos::point("blobs:done");
         Ok(BlobRef { sha256, bytes, head: head(content) })
     }
 
@@ -228,7 +231,9 @@ impl Blobs {
         let written = file
             .write_at(content, 0)
             .map_err(BlobError::io(&temporary, "write"))
+            .inspect(|()| crate::chaos::point("blobs:written"))
             .and_then(|()| file.sync_data().map_err(BlobError::sync(&temporary)))
+            .inspect(|()| crate::chaos::point("blobs:synced"))
             .and_then(|()| self.backend.rename(&temporary, path).map_err(BlobError::io(path, "rename")));
         if written.is_err() {
             // If this fails too, the file stays until `remove_leftovers`: the first error matters more.

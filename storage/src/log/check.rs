@@ -9,7 +9,7 @@ use super::reader::{check_block, read_header};
 use super::seal::{collect, seal_is_right};
 use super::segment::{HeaderError, MARK_BYTES, SEGMENT_HEADER_BYTES, semj_header_is_whole};
 use super::unit::UnitRef;
-use super::walk::{Item, Walk};
+use super::walk::{Item, UNKNOWN, Walk};
 use crate::backend::File;
 use crate::error::{Damage, ReadError};
 use crate::query::agent_bits;
@@ -31,6 +31,8 @@ pub(crate) struct SegmentCheck<'a> {
     pub(crate) level: VerifyLevel,
     /// What lies behind the last event is reported elsewhere.
     pub(crate) tail_is_open: bool,
+    /// A later segment follows: nothing is written to this one any more but its seal.
+    pub(crate) finished: bool,
     /// An owner is at work: what is not finished is being finished.
     pub(crate) owned: bool,
 }
@@ -65,6 +67,16 @@ impl SegmentCheck<'_> {
             last_sequence,
             reason: reason.into(),
         }
+    }
+
+    /// What sealing had written when it was cut, from `offset` on. While an owner is at work it is none.
+    fn cut_seal(&self, offset: u64, reason: &str) -> Option<TornTail> {
+        (!self.owned).then(|| TornTail {
+            segment: self.path.to_owned(),
+            offset,
+            length: self.len.saturating_sub(offset),
+            reason: format!("sealing was cut short: {reason}"),
+        })
     }
 
     fn io(&self) -> impl Fn(std::io::Error) -> ReadError + '_ {
@@ -277,17 +289,16 @@ fn check_rest(
             Item::Footer => match check_footer(check, walk, offset, out)? {
                 Ok(()) => return Ok(()),
                 Err(reason) if !is_sealed => {
-                    let torn = TornTail {
-                        segment: check.path.to_owned(),
-                        offset,
-                        length: check.len.saturating_sub(offset),
-                        reason: format!("sealing was cut short: {reason}"),
-                    };
-                    out.torn = (!check.owned).then_some(torn);
+                    out.torn = check.cut_seal(offset, &reason);
                     return Ok(());
                 }
                 Err(reason) => reason,
             },
+            // The start of the footer may be what did not reach the disk.
+            Item::Invalid(reason) if check.finished && !is_sealed && reason == UNKNOWN => {
+                out.torn = check.cut_seal(offset, &reason);
+                return Ok(());
+            }
             Item::Invalid(reason) => reason,
         };
         out.damage.push(check.spot(offset, check.len.saturating_sub(offset), None, reason));

@@ -153,6 +153,7 @@ impl LockFile {
         put(&mut head, 40, &since_ns.to_le_bytes());
         let crc = crc_with_hole(&Uuid::nil(), &head, 12);
         put(&mut head, 12, &crc.to_le_bytes());
+        crate::chaos::point("lock:head");
         self.file.write_at(&head, 0)
     }
 
@@ -197,6 +198,7 @@ impl LockFile {
     /// # Errors
     /// The operating system's.
     pub fn write_indexed(&self, journal: &Uuid, indexed: u64) -> io::Result<()> {
+        crate::chaos::point("lock:indexed");
         let watermark = Watermark { durable: indexed, ..Watermark::default() };
         self.file.write_at(&encode_slot(journal, 0, &watermark), INFO_OFFSET)
     }

@@ -84,6 +84,7 @@ impl Prealloc {
 
     /// Fills one step, if one is wanted. A full disk is no error: the writer will meet it.
     pub fn fill(&self) {
+        crate::chaos::point("prealloc:fill");
         let (file, from, to) = {
             let mut state = self.state.lock();
             if state.busy || state.sync_error.is_some() || state.filled - state.used >= state.step / 2 {
@@ -93,22 +94,58 @@ impl Prealloc {
             state.busy = true;
             (file, state.filled, state.filled + state.step)
         };
-        let mut at = from;
+        let mut under_way = UnderWay { of: self, filled: from, synced: Ok(()) };
         let zeros = vec![0; PIECE];
-        while at < to {
-            let piece = PIECE.min((to - at) as usize);
-            if file.write_at(zeros.get(..piece).unwrap_or_default(), at).is_err() {
+        while under_way.filled < to {
+            let piece = PIECE.min((to - under_way.filled) as usize);
+            if file.write_at(zeros.get(..piece).unwrap_or_default(), under_way.filled).is_err() {
                 break;
             }
-            at += piece as u64;
+            under_way.filled += piece as u64;
         }
-        let synced = if at > from { file.sync_data() } else { Ok(()) };
-        let mut state = self.state.lock();
+        crate::chaos::point("prealloc:filled");
+        if under_way.filled > from {
+            under_way.synced = file.sync_data();
+        }
+    }
+}
+
+/// A fill under way. Dropped, also by a crash, it lets go the writer, which would wait for ever.
+struct UnderWay<'a> {
+    of: &'a Prealloc,
+    filled: u64,
+    synced: io::Result<()>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut state = self.of.state.lock();
         state.busy = false;
-        state.sync_error = synced.err();
+        state.sync_error = std::mem::replace(&mut self.synced, Ok(())).err();
         // After a full disk the step stays wanted; the next try starts from the same place.
-        state.filled = at;
+        state.filled = self.filled;
         state.step = (state.step * 2).min(STEP_MAX);
-        self.idle.notify_all();
+        self.of.idle.notify_all();
+    }
+}
+
+#[cfg(all(test, feature = "chaos"))]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend, MemoryBackend, OpenMode};
+    use crate::chaos::{Action, arm};
+
+    #[test]
+    fn a_fill_that_crashes_keeps_nobody_waiting() {
+        let file = MemoryBackend::default().open(std::path::Path::new("a"), OpenMode::CreateNew).unwrap();
+        let prealloc = Prealloc::new();
+        prealloc.start(file, 10);
+        arm("prealloc:filled", 1, Action::Panic);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| prealloc.fill())).unwrap_err();
+        prealloc.claim(10 * STEP_MIN);
+        assert!(prealloc.wants_fill());
+        prealloc.fill();
+        prealloc.stop();
+        assert!(prealloc.take_sync_error().is_none());
     }
 }

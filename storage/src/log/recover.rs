@@ -73,16 +73,19 @@ pub fn recover(
     now_ns: i64,
 ) -> Result<Recovered, ReadError> {
     let found = super::inspect::inspect(place.backend.as_ref(), &place.segments, lock)?;
+    crate::chaos::point("recover:inspected");
     let journal = found.journal.unwrap_or(fresh);
     let unclean = !found.is_clean();
     let chain = if found.journal.is_none() { super::chain::genesis(&journal) } else { found.chain };
     let epoch = found.epoch + 1;
     for torn in &found.cuts {
         place.set_aside(&torn.segment, torn.offset, torn.length)?;
+        crate::chaos::point("recover:set_aside");
     }
     for first in &found.stillborn {
         let path = place.segments.join(file_name(*first));
         place.backend.remove_file(&path).map_err(|e| ReadError::io(&path, "remove the empty segment", e))?;
+        crate::chaos::point("recover:stillborn");
     }
     if !found.stillborn.is_empty() {
         place.sync_segments()?;
@@ -99,6 +102,7 @@ pub fn recover(
         Some(tail) if !tail.sealed => place.settle(tail, &found, &journal, boot_id, epoch, now_ns)?,
         _ => None,
     };
+    crate::chaos::point("recover:done");
     Ok(Recovered {
         journal,
         last_sequence: found.last_sequence,
@@ -158,6 +162,7 @@ impl Place {
         }
         let to = self.backend.open(&target, OpenMode::CreateOrOpen)?;
         to.write_at(bytes, 0)?;
+        crate::chaos::point("quarantine:written");
         to.sync_data()?;
         self.backend.sync_dir(&self.quarantine)?;
         Ok(target)
@@ -168,6 +173,7 @@ impl Place {
         let io = |action| move |e: io::Error| ReadError::io(path, action, e);
         let file = self.backend.open(path, OpenMode::Write).map_err(io("open for writing"))?;
         file.set_len(end).map_err(io("cut"))?;
+        crate::chaos::point("recover:cut");
         file.sync_data().map_err(io("sync"))
     }
 
@@ -192,6 +198,7 @@ impl Place {
                 let at = tail.end - MARK_BYTES as u64;
                 file.read_at(&mut mark, at).map_err(io("read the end mark"))?;
                 file.write_at(&mark, at).map_err(io("write the end mark"))?;
+                crate::chaos::point("recover:marked");
                 self.cut(&tail.path, tail.end)?;
             }
             let count = tail.blocks.iter().map(|h| u64::from(h.count)).sum();
@@ -210,6 +217,7 @@ impl Place {
                 self.cut(&tail.path, tail.end)?;
             } else if next == tail.first {
                 self.backend.remove_file(&tail.path).map_err(io("remove the damaged segment"))?;
+                crate::chaos::point("recover:removed");
                 self.sync_segments()?;
             }
             return Ok(None);
@@ -260,7 +268,9 @@ impl Place {
             offset = moved.end();
         }
         new.sync_data().map_err(io("sync the new segment"))?;
+        crate::chaos::point("recover:rewritten");
         self.backend.rename(&temporary, &path).map_err(io("put the new segment in place"))?;
+        crate::chaos::point("recover:renamed");
         self.sync_segments()?;
         Ok(Tail { first, file: new, offset, count: blocks.iter().map(|h| u64::from(h.count)).sum() })
     }

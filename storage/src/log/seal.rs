@@ -5,10 +5,13 @@
 
 use super::block::BlockHeader;
 use super::blocks::BlockInfo;
+use super::bytes::u64_at;
 use super::chain;
 use super::footer::FooterBuilder;
 use super::reader::{check_block, read_header};
-use super::segment::{MARK_BYTES, Mark, SEAL_MAGIC, SEGMENT_HEADER_BYTES, file_name, sealed_semj_header};
+use super::segment::{
+    MARK_BYTES, Mark, SEAL_MAGIC, SEGMENT_HEADER_BYTES, file_name, sealed_semj_header, semj_header_is_whole,
+};
 use super::unit::UnitRef;
 use super::walk::{Item, Walk};
 use crate::backend::{Backend, OpenMode};
@@ -39,7 +42,19 @@ pub(crate) fn is_sealed(
     let io = |e| ReadError::io(&path, "look for the seal", e);
     let file = backend.open(&path, OpenMode::Read).map_err(io)?;
     let walk = Walk { file: file.as_ref(), len: file.len().map_err(io)?, journal };
-    Ok(walk.seal().map_err(io)?.is_some())
+    is_finished(&walk).map_err(io)
+}
+
+/// Whether a segment's seal was finished. The header's totals are written behind the sync of footer and seal: without
+/// them the seal may have reached the disk and its footer not.
+fn is_finished(walk: &Walk<'_>) -> std::io::Result<bool> {
+    if walk.seal()?.is_none() {
+        return Ok(false);
+    }
+    let mut head = [0; SEGMENT_HEADER_BYTES];
+    walk.file.read_at(&mut head, 0)?;
+    // A damaged header tells nothing; such a segment is left as it is.
+    Ok(u64_at(&head, 12) != 0 || !semj_header_is_whole(&head))
 }
 
 /// Seals the segment that starts with event `first` and ends with event `last`. Nobody may append to it any more.
@@ -62,9 +77,10 @@ pub(super) fn seal_segment(
     let file = backend.open(&path, OpenMode::Write).map_err(io("open for sealing"))?;
     let len = file.len().map_err(io("measure"))?;
     let walk = Walk { file: file.as_ref(), len, journal };
-    if walk.seal().map_err(io("look for the seal"))?.is_some() {
+    if is_finished(&walk).map_err(io("look for the seal"))? {
         return Ok(Sealing::Sealed);
     }
+    crate::chaos::point("seal:begin");
     let Ok(header) = read_header(file.as_ref(), &path)? else { return Ok(Sealing::Damaged) };
     let (mut offset, mut next, mut chain) = (SEGMENT_HEADER_BYTES as u64, first, header.chain_before);
     let mut footer = FooterBuilder::default();
@@ -109,12 +125,16 @@ pub(super) fn seal_segment(
     };
     let size = end + MARK_BYTES as u64;
     file.set_len(offset).map_err(io("cut the empty space"))?;
+    crate::chaos::point("seal:cut");
     file.write_at(&bytes, offset).map_err(io("write the footer"))?;
     file.write_at(&seal.encode(SEAL_MAGIC, &journal), end).map_err(io("write the seal"))?;
+    crate::chaos::point("seal:written");
     file.sync_data().map_err(io("sync the seal"))?;
+    crate::chaos::point("seal:synced");
     file.write_at(&sealed_semj_header(count, last, size, offset), 0)
         .map_err(io("write the header's totals"))?;
     file.sync_data().map_err(io("sync the header"))?;
+    crate::chaos::point("seal:done");
     Ok(Sealing::Sealed)
 }
 

@@ -22,6 +22,9 @@ pub(crate) enum Item {
     Invalid(String),
 }
 
+/// Why something is invalid that does not even start like an item.
+pub(crate) const UNKNOWN: &str = "neither a block nor empty space";
+
 /// A segment file being walked.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk<'a> {
@@ -60,7 +63,7 @@ impl Walk<'_> {
         if all_zero(head) && self.zero_to_end(offset)? {
             return Ok(Item::CleanEnd);
         }
-        Ok(Item::Invalid("neither a block nor empty space".into()))
+        Ok(Item::Invalid(UNKNOWN.into()))
     }
 
     /// Whether nothing but zeros follows.

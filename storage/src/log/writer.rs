@@ -213,7 +213,9 @@ impl LogWriter {
         let header = block.place(&self.journal, tail.offset, self.epoch, self.durable, &self.chain);
         self.prealloc.claim(header.end());
         self.dirty = true;
+        crate::chaos::point("writer:before_write");
         tail.file.write_at(&block.bytes, tail.offset)?;
+        crate::chaos::point("writer:after_write");
         tail.offset = header.end();
         tail.count += u64::from(header.count);
         self.chain = header.chain_after;
@@ -237,6 +239,7 @@ impl LogWriter {
         if self.failed {
             return Err(io::Error::other("an earlier sync failed; what it should have written may be lost"));
         }
+        crate::chaos::point("writer:before_sync");
         self.failed = true;
         if let Some(tail) = &self.tail
             && self.dirty
@@ -249,6 +252,7 @@ impl LogWriter {
             self.dirty = false;
         }
         self.failed = false;
+        crate::chaos::point("writer:after_sync");
         Ok(())
     }
 
@@ -276,13 +280,16 @@ impl LogWriter {
             end_offset: self.tail.as_ref().map_or(0, |t| t.offset),
             state: self.state,
         };
+        crate::chaos::point("writer:before_publish");
         self.lock.write_slot(&self.journal, self.generation, &watermark)?;
+        crate::chaos::point("writer:after_publish");
         self.generation += 1;
         Ok(())
     }
 
     /// Leaves the full segment: it is durable as a whole before the next one exists.
     fn finish_segment(&mut self) -> Result<(), AppendError> {
+        crate::chaos::point("writer:rotate");
         self.prealloc.stop();
         self.sync_tail().map_err(AppendError::Disk)?;
         self.tail = None;
@@ -304,10 +311,13 @@ impl LogWriter {
         // A file of this name can only be one that could not be finished for want of space: nothing in it is committed.
         let file = self.backend.open(&path, OpenMode::CreateOrOpen)?;
         file.write_at(&header.encode(), 0)?;
+        crate::chaos::point("writer:segment_created");
         self.failed = true;
         file.sync_data().map_err(AppendError::Disk)?;
+        crate::chaos::point("writer:segment_synced");
         self.backend.sync_dir(&self.folder).map_err(AppendError::Disk)?;
         self.failed = false;
+        crate::chaos::point("writer:segment_named");
         if self.options.preallocate {
             self.prealloc.start(file.clone(), SEGMENT_HEADER_BYTES as u64);
         }
@@ -335,9 +345,11 @@ impl LogWriter {
                     footer: 0,
                 };
                 tail.file.write_at(&mark.encode(END_MAGIC, &self.journal), tail.offset)?;
+                crate::chaos::point("writer:close_marked");
                 tail.offset += MARK_BYTES as u64;
             }
             tail.file.set_len(tail.offset)?;
+            crate::chaos::point("writer:close_cut");
             self.dirty = true;
         }
         self.sync_tail()?;

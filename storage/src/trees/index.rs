@@ -105,6 +105,7 @@ impl Index {
         // Chunks that retention removed altogether are passed over.
         let chunk = (last / CHUNK_EVENTS).max(chunk_of(source.first_sequence()));
         let is_gapless = last > 0 && chunk == last / CHUNK_EVENTS;
+        crate::chaos::point("trees:install");
         let mut state = self.state.write();
         state.epoch += 1;
         state.first_chunk = if is_gapless { 0 } else { chunk };

@@ -103,6 +103,7 @@ impl Trees {
     /// # Errors
     /// When sled fails or panics, or has made files of large values.
     pub fn open(folder: &Path) -> Result<Self, TreeError> {
+        crate::chaos::point("trees:open");
         guarded("open", || {
             let db = open_db(folder)?;
             let tree = db.open_tree(TREE).map_err(sled_error("open tree"))?;
@@ -117,6 +118,7 @@ impl Trees {
     /// # Errors
     /// When the folder cannot be renamed.
     pub fn set_aside(folder: &Path, aside: &Path) -> Result<(), TreeError> {
+        crate::chaos::point("trees:set_aside");
         match std::fs::rename(folder, aside) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(TreeError::Folder { path: folder.to_owned(), reason: format!("set aside: {e}") })
@@ -162,6 +164,7 @@ impl Trees {
             return Err(TreeError::Damaged { chunk, kind: META, reason: "not complete" });
         }
         let rows = rows::encode(chunk, postings)?;
+        crate::chaos::point("trees:apply");
         guarded("apply", || {
             let mut batch = sled::Batch::default();
             // Rows of an earlier attempt may have other keys. A batch is written whole, so one row tells of all.
@@ -176,7 +179,9 @@ impl Trees {
             rows.into_iter().for_each(|(key, value)| batch.insert(key, value));
             self.tree.apply_batch(batch).map_err(sled_error("write rows"))?;
             self.db.flush().map_err(sled_error("flush rows"))?;
+            crate::chaos::point("trees:rows");
             self.tree.insert(CURSOR_KEY, cursor.encode()).map_err(sled_error("write cursor"))?;
+            crate::chaos::point("trees:cursor");
             self.db.flush().map_err(sled_error("flush cursor"))?;
             self.check_no_blobs()
         })

@@ -209,6 +209,17 @@ impl TestLog {
         Ok(())
     }
 
+    /// Seals all segments but the last, as an owner does beside its work; tells how many had no seal.
+    pub fn seal_finished(&self) -> Result<usize, ReadError> {
+        let last_segment = self.segments.firsts().last().copied();
+        let mut unsealed = self.segments.unsealed(self.writer.durable())?;
+        unsealed.retain(|(first, _)| Some(*first) != last_segment);
+        for (first, last) in &unsealed {
+            self.segments.seal(*first, *last, 2)?;
+        }
+        Ok(unsealed.len())
+    }
+
     pub fn view(&self) -> LogView {
         LogView::new(self.segments.clone(), self.writer.durable())
     }

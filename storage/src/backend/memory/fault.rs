@@ -15,10 +15,30 @@ pub enum FaultClass {
     Read,
     /// `set_len` of a file.
     Truncate,
-    /// Opening, creating, renaming, removing, and `sync_dir`.
+    /// Opening and creating files, and creating directories.
+    Open,
+    /// Renaming a file.
+    Rename,
+    /// Removing a file.
+    Remove,
+    /// `sync_dir` of a directory.
+    SyncDir,
+    /// `Open`, `Rename`, `Remove` and `SyncDir`.
     Meta,
     /// Everything but reads.
     Any,
+}
+
+impl FaultClass {
+    /// Whether a fault of this class may hit an operation of class `of`, which is never `Meta` or `Any`.
+    fn covers(self, of: FaultClass) -> bool {
+        use FaultClass::{Any, Meta, Open, Read, Remove, Rename, SyncDir};
+        match self {
+            Any => of != Read,
+            Meta => matches!(of, Open | Rename | Remove | SyncDir),
+            class => class == of,
+        }
+    }
 }
 
 /// A fault to be armed with `MemoryBackend::fail`.
@@ -84,7 +104,7 @@ impl Fault {
         Self { path: Some(text.into()), ..self }
     }
 
-    /// A failing write takes the first half of its bytes.
+    /// A failing write takes the first half of its bytes; a failing read gives the first half.
     #[must_use]
     pub fn short(self) -> Self {
         Self { short: true, ..self }
@@ -103,9 +123,8 @@ impl Fault {
 
     /// Counts an operation; says whether it fails.
     fn strikes(&mut self, class: FaultClass, path: &Path) -> bool {
-        let any = self.class == FaultClass::Any && class != FaultClass::Read;
         let here = self.path.as_ref().is_none_or(|text| path.to_string_lossy().contains(text.as_str()));
-        if !here || (self.class != class && !any) || self.times == 0 {
+        if !here || !self.class.covers(class) || self.times == 0 {
             return false;
         }
         if self.nth > 1 {

@@ -40,15 +40,26 @@ fn fitting(free: u64, length: usize, wanted: usize, end: usize) -> usize {
 impl File for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.backend.shared.state.lock();
-        state.admit(FaultClass::Read, &self.path)?;
+        state.check_power()?;
+        let fault = state.faults.strike(FaultClass::Read, &self.path);
         let live = &state.disk.file(self.node)?.bytes.live;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let found = live.get(start..).unwrap_or_default();
         let count = found.len().min(buffer.len());
-        if let (Some(target), Some(found)) = (buffer.get_mut(..count), found.get(..count)) {
+        let given = match &fault {
+            Some(fault) => {
+                if fault.short {
+                    count / 2
+                } else {
+                    0
+                }
+            }
+            None => count,
+        };
+        if let (Some(target), Some(found)) = (buffer.get_mut(..given), found.get(..given)) {
             target.copy_from_slice(found);
         }
-        Ok(count)
+        fault.map_or(Ok(count), |fault| Err(fault.error()))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -77,7 +77,10 @@ impl OperationKind {
             OperationKind::Write => FaultClass::Write,
             OperationKind::SyncData => FaultClass::Sync,
             OperationKind::SetLen => FaultClass::Truncate,
-            _ => FaultClass::Meta,
+            OperationKind::Create | OperationKind::CreateDir => FaultClass::Open,
+            OperationKind::Rename => FaultClass::Rename,
+            OperationKind::Remove => FaultClass::Remove,
+            OperationKind::SyncDir => FaultClass::SyncDir,
         }
     }
 }
@@ -357,7 +360,7 @@ impl Backend for MemoryBackend {
             match (state.disk.find(path), mode) {
                 (Ok(_), OpenMode::CreateNew) => return Err(Errno::EXIST.into()),
                 (Ok(node), _) => {
-                    state.admit(FaultClass::Meta, path)?;
+                    state.admit(FaultClass::Open, path)?;
                     let file = self.handle(&mut state, node, path, mode != OpenMode::Read)?;
                     Some(file)
                 }

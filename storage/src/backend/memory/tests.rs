@@ -260,6 +260,10 @@ fn faults_hit_the_operation_they_name() {
     assert!(file.read_at(&mut [0], 0).is_err() && disk.list(path("/")).is_err());
     disk.clear_faults();
     file.read_at(&mut [0], 0).unwrap();
+    disk.fail(Fault::on(FaultClass::Read).short());
+    let mut buffer = *b"......";
+    assert!(file.read_at(&mut buffer, 0).is_err());
+    assert_eq!(&buffer, b"x12...");
 
     disk.fail(Fault::on(FaultClass::Truncate));
     assert!(file.set_len(1).is_err());
@@ -278,6 +282,25 @@ fn faults_hit_the_operation_they_name() {
     disk.fail(Fault::on(FaultClass::Any));
     file.read_at(&mut [0], 0).unwrap();
     assert!(file.sync_data().is_err());
+}
+
+#[test]
+fn faults_on_names_are_told_apart() {
+    let (a, b) = (path("a"), path("b"));
+    let operations: [(FaultClass, fn(&MemoryBackend, &Path, &Path) -> bool); 4] = [
+        (FaultClass::Open, |disk, a, _| disk.open(a, OpenMode::Read).is_ok()),
+        (FaultClass::SyncDir, |disk, _, _| disk.sync_dir(Path::new("/")).is_ok()),
+        (FaultClass::Rename, |disk, a, b| disk.rename(a, b).is_ok()),
+        (FaultClass::Remove, |disk, _, b| disk.remove_file(b).is_ok()),
+    ];
+    for (class, _) in &operations {
+        let disk = MemoryBackend::default();
+        create(&disk, "a", b"x");
+        create(&disk, "b", b"y");
+        disk.fail(Fault::on(*class).forever());
+        let failed: Vec<_> = operations.iter().filter(|(_, run)| !run(&disk, a, b)).map(|(c, _)| c).collect();
+        assert_eq!(failed, [class]);
+    }
 }
 
 #[test]

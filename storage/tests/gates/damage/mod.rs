@@ -1,14 +1,9 @@
-//! Damage to every byte, sector and file of a record: it is found, named, never delivered as an event, and never shortens
-//! the journal.
+//! Damage to bytes, sectors and files of a record.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
-
-#[path = "../common/mod.rs"]
-mod common;
 mod subject;
 
-use common::{
-    Content, OpenFailure, Random, Setup, TestLog, lock_info, seed, segments_folder, shared, verified,
+use crate::common::{
+    self, Content, OpenFailure, Random, Setup, TestLog, lock_info, seed, segments_folder, shared, verified,
 };
 use semj_storage::backend::{Backend, CrashMode, DirectoryRule, Fault, FaultClass, MemoryBackend};
 use semj_storage::error::ReadError;
@@ -18,11 +13,10 @@ use semj_storage::verify::VerifyLevel;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use subject::*;
+pub use subject::*;
 use uuid::Uuid;
 
-#[test]
-fn every_flipped_byte_is_found() {
+pub fn every_flipped_byte_is_found() {
     let mut flips = 0;
     for end in [End::Closed, End::Synced] {
         let subject = subject(end, &SMALL, SETUP);
@@ -51,8 +45,7 @@ fn every_flipped_byte_is_found() {
     println!("{flips} flips");
 }
 
-#[test]
-fn every_flipped_byte_is_found_without_lock() {
+pub fn every_flipped_byte_is_found_without_lock() {
     let subject = subject(End::Closed, &SMALL, SETUP);
     subject.disk.damage(Path::new(common::ROOT).join("LOCK"), Vec::clear).unwrap();
     let mut flips = 0;
@@ -76,8 +69,7 @@ fn every_flipped_byte_is_found_without_lock() {
 }
 
 /// A journal of one segment with neither LOCK nor a header does not tell which journal it is. It must not be thrown away.
-#[test]
-fn a_record_without_identity_is_left_alone() {
+pub fn a_record_without_identity_is_left_alone() {
     let subject = subject(End::Closed, &SMALL[..2], Setup { segment_bytes: 1 << 20, ..SETUP });
     let path = &subject.segments[0].1;
     subject.disk.damage(Path::new(common::ROOT).join("LOCK"), Vec::clear).unwrap();
@@ -92,8 +84,7 @@ fn a_record_without_identity_is_left_alone() {
     }
 }
 
-#[test]
-fn every_truncation_is_found() {
+pub fn every_truncation_is_found() {
     let mut cuts = 0;
     for end in [End::Closed, End::Synced] {
         let subject = subject(end, &SMALL, SETUP);
@@ -114,8 +105,7 @@ fn every_truncation_is_found() {
     println!("{cuts} cuts");
 }
 
-#[test]
-fn every_sector_is_found() {
+pub fn every_sector_is_found() {
     const SECTOR: usize = 512;
     let mut harms = 0;
     for end in [End::Closed, End::Synced] {
@@ -153,8 +143,7 @@ fn every_sector_is_found() {
 }
 
 /// Blocks that are large enough for single events to be read alone.
-#[test]
-fn events_read_alone_are_checked_too() {
+pub fn events_read_alone_are_checked_too() {
     let seed = seed(5);
     let setup = Setup { segment_bytes: 1 << 20, ..SETUP };
     let subject = subject(End::Closed, &[(400, 20, Codec::None), (2, 20, Codec::None)], setup);
@@ -201,8 +190,7 @@ fn events_read_alone_are_checked_too() {
     assert!(refused > 1000);
 }
 
-#[test]
-fn lock_may_be_damaged_anyhow() {
+pub fn lock_may_be_damaged_anyhow() {
     let lock = Path::new(common::ROOT).join("LOCK");
     let mut flips = 0;
     for end in [End::Closed, End::Synced] {
@@ -230,8 +218,7 @@ fn lock_may_be_damaged_anyhow() {
     println!("{flips} flips");
 }
 
-#[test]
-fn a_missing_segment_is_damage() {
+pub fn a_missing_segment_is_damage() {
     for end in [End::Closed, End::Synced] {
         let subject = subject(end, &SMALL, SETUP);
         for at in 1..subject.segments.len() {
@@ -296,8 +283,7 @@ fn stranger() -> Subject {
     Subject { disk, segments, ..found }
 }
 
-#[test]
-fn a_segment_of_another_journal_is_refused() {
+pub fn a_segment_of_another_journal_is_refused() {
     let (own, other) = (subject(End::Closed, &SMALL, SETUP), stranger());
     let lock = Path::new(common::ROOT).join("LOCK");
     for with_lock in [true, false] {
@@ -358,8 +344,7 @@ fn a_segment_of_another_journal_is_refused() {
     assert_eq!(TestLog::open(&shared(&image), SETUP).unwrap().opened_at, own.last());
 }
 
-#[test]
-fn a_newer_format_is_told_apart_from_damage() {
+pub fn a_newer_format_is_told_apart_from_damage() {
     let subject = subject(End::Closed, &SMALL, SETUP);
     let (_, path) = subject.segments.last().unwrap();
     let harm = subject.harm(path, 80, "newer".into(), |bytes| {
@@ -380,8 +365,7 @@ fn a_newer_format_is_told_apart_from_damage() {
 
 /// The last owner was killed after a failed sync, and a segment is damaged besides: what the next owner claims is durable,
 /// and the damaged bytes are still somewhere.
-#[test]
-fn damage_and_an_unclean_end_together() {
+pub fn damage_and_an_unclean_end_together() {
     let setup = Setup { segment_bytes: 1 << 20, ..SETUP };
     // Where the damage is: the header, the first block's header, its body; and how much is proven in that segment.
     for (offset, batches, torn) in

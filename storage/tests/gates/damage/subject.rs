@@ -2,25 +2,25 @@
 
 use super::*;
 
-pub(super) const SETUP: Setup = Setup { segment_bytes: 1_900, preallocate: false };
+pub const SETUP: Setup = Setup { segment_bytes: 1_900, preallocate: false };
 
 /// A journal at rest, and what it holds.
-pub(super) struct Subject {
-    pub(super) disk: MemoryBackend,
-    pub(super) model: Vec<Content>,
-    pub(super) segments: Vec<(u64, PathBuf)>,
+pub struct Subject {
+    pub disk: MemoryBackend,
+    pub model: Vec<Content>,
+    pub segments: Vec<(u64, PathBuf)>,
     /// First and last event of each block.
-    pub(super) blocks: Vec<(u64, u64)>,
+    pub blocks: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
+pub enum End {
     Closed,
     /// All synced and in LOCK, not closed.
     Synced,
 }
 
-pub(super) fn subject(end: End, batches: &[(u64, usize, Codec)], setup: Setup) -> Subject {
+pub fn subject(end: End, batches: &[(u64, usize, Codec)], setup: Setup) -> Subject {
     let disk = MemoryBackend::new(DirectoryRule::Strict);
     let mut subject = Subject { disk, model: Vec::new(), segments: Vec::new(), blocks: Vec::new() };
     // Two openings, so that one end mark stands between blocks.
@@ -46,7 +46,7 @@ pub(super) fn subject(end: End, batches: &[(u64, usize, Codec)], setup: Setup) -
     subject
 }
 
-pub(super) const SMALL: [(u64, usize, Codec); 7] = [
+pub const SMALL: [(u64, usize, Codec); 7] = [
     (3, 8, Codec::None),
     (2, 150, Codec::Lz4),
     (2, 220, Codec::Zstd(1)),
@@ -57,20 +57,20 @@ pub(super) const SMALL: [(u64, usize, Codec); 7] = [
 ];
 
 /// What was done to an image.
-pub(super) struct Harm<'a> {
-    pub(super) image: MemoryBackend,
-    pub(super) segment: Option<&'a Path>,
+pub struct Harm<'a> {
+    pub image: MemoryBackend,
+    pub segment: Option<&'a Path>,
     /// The first byte that was changed.
-    pub(super) offset: u64,
-    pub(super) name: String,
+    pub offset: u64,
+    pub name: String,
 }
 
 impl Subject {
-    pub(super) fn last(&self) -> u64 {
+    pub fn last(&self) -> u64 {
         self.model.len() as u64
     }
 
-    pub(super) fn harm(
+    pub fn harm(
         &self,
         path: &Path,
         offset: u64,
@@ -84,7 +84,7 @@ impl Subject {
     }
 
     /// Verification names the segment, and a place at or before the first changed byte.
-    pub(super) fn check_verified(&self, harm: &Harm<'_>) -> bool {
+    pub fn check_verified(&self, harm: &Harm<'_>) -> bool {
         let report =
             verified(&harm.image, VerifyLevel::Full).unwrap_or_else(|e| panic!("{}: {e}", harm.name));
         let Some(segment) = harm.segment else {
@@ -99,7 +99,7 @@ impl Subject {
     }
 
     /// Reads all with skipping; every event delivered is right. Returns those that were not delivered.
-    pub(super) fn check_read(&self, harm: &Harm<'_>) -> Vec<u64> {
+    pub fn check_read(&self, harm: &Harm<'_>) -> Vec<u64> {
         let journal = lock_info(&self.disk).unwrap().journal;
         let segments = Segments::open(shared(&harm.image), segments_folder(), journal).unwrap();
         let view = LogView::new(Arc::new(segments), self.last());
@@ -139,12 +139,12 @@ impl Subject {
         (1..=self.last()).filter(|s| !delivered[*s as usize - 1]).collect()
     }
 
-    pub(super) fn segments_of(&self, image: &MemoryBackend) -> Vec<u64> {
+    pub fn segments_of(&self, image: &MemoryBackend) -> Vec<u64> {
         segment_files(image, &segments_folder()).unwrap().into_iter().map(|(first, _)| first).collect()
     }
 
     /// The damaged image opens, never behind an event that is proven, and goes on without touching what is damaged.
-    pub(super) fn check_recovered(&self, harm: &Harm<'_>, proven: bool, lost: &[u64]) {
+    pub fn check_recovered(&self, harm: &Harm<'_>, proven: bool, lost: &[u64]) {
         let before: Vec<_> = self.segments.iter().map(|(_, p)| (p, harm.image.contents(p))).collect();
         let mut log =
             TestLog::open(&shared(&harm.image), SETUP).unwrap_or_else(|e| panic!("{}: {e:?}", harm.name));
@@ -186,7 +186,7 @@ impl Subject {
     }
 
     /// The block that holds a byte loses its events, and no other does.
-    pub(super) fn check_neighbours(&self, harm: &Harm<'_>, lost: &[u64]) {
+    pub fn check_neighbours(&self, harm: &Harm<'_>, lost: &[u64]) {
         let blocks: Vec<_> =
             self.blocks.iter().filter(|(f, l)| lost.iter().any(|s| (f..=l).contains(&s))).collect();
         assert!(blocks.len() <= 1, "{}: events of {} blocks are lost: {lost:?}", harm.name, blocks.len());
