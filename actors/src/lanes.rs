@@ -5,9 +5,9 @@ use crate::mail::Route;
 use crate::messages::{DurableDoorbell, IndexDoorbell, LedgerDoorbell};
 use crate::pipeline::Pipeline;
 use crate::shell::{Routes, StageActor};
-use crate::stages::{BatcherStage, IndexerSeed, IndexerStage, IngestStage, PersisterStage, Stage};
-use crate::supervision::{LaneName, Wards};
-use actix::{Addr, System};
+use crate::stages::{IndexerSeed, Stage};
+use crate::supervision::{Exit, LaneName, Life, Ward, Wards};
+use actix::System;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use std::io;
@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// Smallest stack of a thread that runs actors, in bytes.
 const STACK_BYTES: usize = 2 << 20;
+
+/// What every lane gets to end, however late it is.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// One thread that runs actors.
 #[derive(Debug)]
@@ -41,18 +44,25 @@ impl Lane {
         Ok(Lane { system, ended })
     }
 
-    /// Runs `start` on the lane and waits for its answer; `start` must be quick and must not touch the disk.
-    fn start_actor<T: Send + 'static>(&self, start: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        let (tell, told) = bounded(1);
-        self.system.arbiter().spawn_fn(move || {
-            let _ = tell.send(start());
-        });
-        told.recv().map_err(|_| io::Error::other("the thread ended before its actor started"))
-    }
-
     /// Waits for the thread's end; `false` when it lives on.
     fn ends_within(&self, time: Duration) -> bool {
         matches!(self.ended.recv_timeout(time), Err(crossbeam_channel::RecvTimeoutError::Disconnected))
+    }
+}
+
+/// An actor that is to be started. A lane that ends before it could do so is reported like one that ends later.
+struct Expected {
+    ward: Arc<Ward>,
+    life: Arc<Life>,
+    is_born: bool,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        if !self.is_born && !self.life.progress.is_fenced() {
+            self.life.progress.fence_dead();
+            self.ward.died(&self.life, Exit::LaneEnded, "the thread of its lane ended before it started");
+        }
     }
 }
 
@@ -63,8 +73,6 @@ pub(crate) struct Lanes {
     index: IndexerSeed,
     wards: Wards,
     routes: Arc<Routes>,
-    ingest: Arc<Route<StageActor<IngestStage>>>,
-    indexer: Arc<Route<StageActor<IndexerStage>>>,
     slots: [Mutex<Option<Lane>>; LaneName::ALL.len()],
 }
 
@@ -79,15 +87,15 @@ impl Lanes {
             index,
             wards,
             routes: Arc::default(),
-            ingest: Arc::default(),
-            indexer: Arc::default(),
             slots: Default::default(),
         };
         let bells = &lanes.pipeline.bells;
-        let (ingest, indexer, routes) = (lanes.ingest.clone(), lanes.indexer.clone(), lanes.routes.clone());
-        bells.ingest.connect(move || ingest.send(LedgerDoorbell));
-        bells.index.connect(move || indexer.send(IndexDoorbell));
-        bells.persist.connect(move || routes.persister.send(DurableDoorbell));
+        let to = lanes.routes.clone();
+        bells.ingest.connect(move || to.ingest.send(LedgerDoorbell));
+        let to = lanes.routes.clone();
+        bells.index.connect(move || to.indexer.send(IndexDoorbell));
+        let to = lanes.routes.clone();
+        bells.persist.connect(move || to.persister.send(DurableDoorbell));
         for name in LaneName::ALL.into_iter().rev() {
             lanes.replace(name)?;
         }
@@ -101,23 +109,16 @@ impl Lanes {
     pub(crate) fn replace(&self, name: LaneName) -> io::Result<()> {
         let lane = Lane::start(name.thread())?;
         let pipeline = &self.pipeline;
-        let bells = &pipeline.bells;
         match name {
             LaneName::Derive => {
-                self.indexer.set(self.start_stage::<IndexerStage>(&lane, self.index.clone())?);
-                bells.index.heard();
-                bells.index.ring();
+                self.start_stage(&lane, self.index.clone(), |to| &to.indexer);
             }
             LaneName::Persist => {
-                self.routes.persister.set(self.start_stage::<PersisterStage>(&lane, pipeline.clone())?);
-                bells.persist.heard();
-                bells.persist.ring();
+                self.start_stage(&lane, pipeline.clone(), |to| &to.persister);
             }
             LaneName::Control => {
-                self.routes.batcher.set(self.start_stage::<BatcherStage>(&lane, pipeline.clone())?);
-                self.ingest.set(self.start_stage::<IngestStage>(&lane, pipeline.clone())?);
-                bells.ingest.heard();
-                bells.ingest.ring();
+                self.start_stage(&lane, pipeline.clone(), |to| &to.batcher);
+                self.start_stage(&lane, pipeline.clone(), |to| &to.ingest);
             }
         }
         let old = self.slots.get(name.index()).and_then(|slot| slot.lock().replace(lane));
@@ -127,11 +128,24 @@ impl Lanes {
         Ok(())
     }
 
-    fn start_stage<S: Stage>(&self, lane: &Lane, seed: S::Seed) -> io::Result<Addr<StageActor<S>>> {
-        let ward = self.wards.get(S::ROLE.index()).cloned();
-        let ward = ward.ok_or_else(|| io::Error::other("a role without a ward"))?;
+    /// Lets the lane start an actor, and waits for nothing: the lane may hang from its first moment on. The route leads
+    /// to the actor before its first turn, which may call for work from the others.
+    fn start_stage<S: Stage>(
+        &self,
+        lane: &Lane,
+        seed: S::Seed,
+        route: fn(&Routes) -> &Route<StageActor<S>>,
+    ) {
+        let Some(ward) = self.wards.get(S::ROLE.index()).cloned() else { return };
         let (routes, life) = (self.routes.clone(), ward.begin_life());
-        lane.start_actor(move || StageActor::<S>::start(seed, routes, ward, life))
+        let birth = Expected { ward, life, is_born: false };
+        lane.system.arbiter().spawn_fn(move || {
+            // As a whole: a closure that took its parts would leave the rest to be dropped at once.
+            let mut birth = birth;
+            let (ward, life) = (birth.ward.clone(), birth.life.clone());
+            route(&routes).set(StageActor::start(seed, routes.clone(), ward, life));
+            birth.is_born = true;
+        });
     }
 
     /// Ends all lanes, in the order of the flow. Whatever must be committed was committed before. Answers with those
@@ -141,14 +155,11 @@ impl Lanes {
         for name in LaneName::ALL {
             let Some(lane) = self.slots.get(name.index()).and_then(|slot| slot.lock().take()) else { continue };
             lane.system.stop();
-            if !lane.ends_within(until.saturating_duration_since(Instant::now())) {
+            if !lane.ends_within(until.saturating_duration_since(Instant::now()).max(GRACE)) {
                 left.push(name.thread());
             }
         }
-        self.ingest.clear();
-        self.indexer.clear();
-        self.routes.batcher.clear();
-        self.routes.persister.clear();
+        self.routes.clear();
         left
     }
 }

@@ -44,7 +44,7 @@ impl Bell {
 
 /// The way to an actor that may be replaced: the address behind it changes. What is sent while there is none is gone,
 /// which costs nothing, since work lies in the ledger.
-pub struct Route<A: Actor>(RwLock<Option<Addr<A>>>);
+pub(crate) struct Route<A: Actor>(RwLock<Option<Addr<A>>>);
 
 impl<A: Actor> Default for Route<A> {
     fn default() -> Self {
@@ -60,17 +60,17 @@ impl<A: Actor> fmt::Debug for Route<A> {
 
 impl<A: Actor> Route<A> {
     /// Leads to `address` from now on.
-    pub fn set(&self, address: Addr<A>) {
+    pub(crate) fn set(&self, address: Addr<A>) {
         *self.0.write() = Some(address);
     }
 
     /// Leads nowhere from now on.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         *self.0.write() = None;
     }
 
     /// Sends a message.
-    pub fn send<M>(&self, message: M)
+    pub(crate) fn send<M>(&self, message: M)
     where
         M: Message + Send + 'static,
         M::Result: Send,

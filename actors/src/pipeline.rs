@@ -1,14 +1,14 @@
 //! What all lanes share and what outlives every actor: ledger, watermark, the current run, bells.
 
 use crate::clock::Clock;
-use crate::cores::{BatcherCore, CauseSource, Isolation, Span, Stamp};
+use crate::cores::{BatcherCore, CauseSource, IngestCore, Isolation, LogicalClock, Span, Stamp};
 use crate::error::{CommitError, PoisonCause, StageError};
 use crate::ledger::{Chunk, Gate, Ledger, Prepared};
 use crate::mail::Bell;
 use crate::messages::{BatchRange, CommitBatch};
 use crate::refusals::Refusals;
 use crate::restart::RefusalRate;
-use crate::run::{Cores, Run};
+use crate::run::Run;
 use crate::sealer::Sealer;
 use crate::shed::Shed;
 use crate::supervision::{Progress, Role};
@@ -82,8 +82,8 @@ pub struct Pipeline {
     pub(crate) isolation: Mutex<Isolation>,
     pub(crate) refusals: Refusals,
     pub(crate) refusal_rate: Mutex<RefusalRate>,
-    /// The newest stamp: a restart must not take the logical clock back.
-    pub(crate) stamped: Mutex<BatcherCore>,
+    /// It outlives every run: a restart must not take it back.
+    logical: Mutex<LogicalClock>,
     pub(crate) damage: Mutex<Vec<Damage>>,
     cutting: Cutting,
     info: UnitInfo,
@@ -133,13 +133,13 @@ impl Pipeline {
             clock,
             segments,
             record,
-            run: RwLock::new(Arc::new(Run::new(writer, BatcherCore::default()))),
+            run: RwLock::new(Arc::new(Run::new(writer))),
             restarting: Mutex::new(()),
             hands: Default::default(),
             isolation: Mutex::default(),
             refusals: Refusals::default(),
             refusal_rate: Mutex::default(),
-            stamped: Mutex::default(),
+            logical: Mutex::default(),
             damage: Mutex::default(),
             cutting,
             info,
@@ -284,9 +284,9 @@ impl Pipeline {
     }
 
     /// Whether a batch should be cut now.
-    fn should_cut(&self, cores: &Cores) -> bool {
+    fn should_cut(&self, ingest: &IngestCore) -> bool {
         let pending = self.ledger.pending();
-        pending.sealed > 0 && cores.ingest.cursor() + 1 < pending.open_first
+        pending.sealed > 0 && ingest.cursor() + 1 < pending.open_first
             || pending.open_events > 0
                 && (pending.open_events >= self.cutting.batch_events
                     || pending.open_bytes >= self.cutting.batch_bytes
@@ -304,17 +304,18 @@ impl Pipeline {
         if run.in_flight() >= IN_FLIGHT_MAX || self.watermark.poison().is_some() {
             return Ok(None);
         }
-        let mut cores = run.cores.lock();
-        if !self.should_cut(&cores) {
+        // Whoever holds it is at it already, and rings when it is done.
+        let Some(mut ingest) = run.ingest.try_lock() else { return Ok(None) };
+        if !self.should_cut(&ingest) {
             return Ok(None);
         }
-        let Some(Cut { chunk, causes, refused }) = self.ingest(role, &mut cores)? else { return Ok(None) };
+        let Some(Cut { chunk, causes, refused }) = self.cut(role, &mut ingest)? else { return Ok(None) };
         run.sent();
         Ok(Some(BatchRange { epoch: run.epoch, chunk, causes, refused }))
     }
 
-    fn ingest(&self, role: Role, cores: &mut Cores) -> Result<Option<Cut>, ReadError> {
-        let next = cores.ingest.cursor() + 1;
+    fn cut(&self, role: Role, ingest: &mut IngestCore) -> Result<Option<Cut>, ReadError> {
+        let next = ingest.cursor() + 1;
         let chunk = match self.ledger.sealed_after(next - 1) {
             Some(chunk) => chunk,
             None => {
@@ -344,28 +345,28 @@ impl Pipeline {
         };
         self.take_in_hand(role, &chunk);
         crate::chaos::point("ingest:resolve");
-        let causes = cores.ingest.step(&chunk, &Resolver(self))?;
+        crate::chaos::swallow("ingest", if refused.is_some() { &[] } else { &chunk.bytes });
+        let causes = ingest.step(&chunk, &Resolver(self))?;
         self.hold(role, None);
         Ok(Some(Cut { chunk, causes: causes.into(), refused }))
     }
 
     /// Packs a range; `None` when it belongs to another run.
     pub fn pack(&self, role: Role, range: &BatchRange) -> Option<CommitBatch> {
-        let run = self.run();
-        let mut cores = run.cores.lock();
-        (range.epoch == run.epoch).then(|| self.batch(role, &mut cores, range))
+        (range.epoch == self.epoch()).then(|| self.batch(role, range))
     }
 
-    fn batch(&self, role: Role, cores: &mut Cores, range: &BatchRange) -> CommitBatch {
+    fn batch(&self, role: Role, range: &BatchRange) -> CommitBatch {
         self.take_in_hand(role, &range.chunk);
         crate::chaos::point("batcher:pack");
+        crate::chaos::swallow("batcher", if range.refused.is_some() { &[] } else { &range.chunk.bytes });
         let stamp = Stamp { wall_ns: self.clock.wall_ns(), boot_ns: self.clock.boot_ns() };
-        let (chunk, codec) = (&range.chunk, self.cutting.codec);
+        let logical = self.logical.lock().tick(stamp.wall_ns);
+        let (chunk, core) = (&range.chunk, BatcherCore { stamp, logical, codec: self.cutting.codec });
         let block = match &range.refused {
-            None => cores.batcher.step(chunk, &range.causes, self.info, stamp, codec),
-            Some(_) => cores.batcher.refuse(chunk, self.info, stamp, codec),
+            None => core.step(chunk, &range.causes, self.info),
+            Some(_) => core.refuse(chunk, self.info),
         };
-        *self.stamped.lock() = cores.batcher;
         self.hold(role, None);
         let refused = range.refused.clone().map(|reason| (chunk.clone(), reason));
         CommitBatch { epoch: range.epoch, block: Box::new(block), refused }
@@ -387,15 +388,15 @@ impl Pipeline {
         {
             return Ok(None);
         }
-        // Whoever holds the cores is at it already; waiting for one that hangs would make this lane hang, too.
-        let Some(mut cores) = run.cores.try_lock() else { return Ok(None) };
+        let Some(mut ingest) = run.ingest.try_lock() else { return Ok(None) };
         if run.in_flight() > 0 {
             return Ok(None);
         }
-        let Some(Cut { chunk, causes, refused }) = self.ingest(role, &mut cores)? else { return Ok(None) };
+        let Some(Cut { chunk, causes, refused }) = self.cut(role, &mut ingest)? else { return Ok(None) };
         run.sent();
         let range = BatchRange { epoch: run.epoch, chunk, causes, refused };
-        Ok(Some(self.batch(role, &mut cores, &range)))
+        drop(ingest);
+        Ok(Some(self.batch(role, &range)))
     }
 
     /// Commits a batch: one write, one `fdatasync`, then the watermark. A fenced incarnation commits nothing.
@@ -410,6 +411,7 @@ impl Pipeline {
         let Some(writer) = slot.as_mut() else { return Commit::Void };
         self.hold(role, Some(Span { first, last }));
         crate::chaos::point("persister:before_append");
+        crate::chaos::swallow("persister", batch.block.stored());
         let appended = match &batch.refused {
             Some((chunk, _)) => self.set_refused_aside(chunk).map_err(AppendError::from),
             None => Ok(()),

@@ -63,8 +63,7 @@ impl Pipeline {
             _ if is_poisoned => return Ok(()),
             _ => self.reopen(&old)?,
         };
-        let batcher = *self.stamped.lock();
-        *self.run.write() = Arc::new(Run::new(writer, batcher));
+        *self.run.write() = Arc::new(Run::new(writer));
         self.bells.ingest.ring();
         Ok(())
     }

@@ -1,23 +1,17 @@
 //! A run: what an epoch of the pipeline works with, and what is thrown away when one of its actors crashes.
 
-use crate::cores::{BatcherCore, IngestCore};
+use crate::cores::IngestCore;
 use parking_lot::Mutex;
 use semj_storage::log::{LogWriter, Prealloc};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The disposable logic of the control lane; whoever holds the lock runs it.
-#[derive(Debug)]
-pub(crate) struct Cores {
-    pub(crate) ingest: IngestCore,
-    pub(crate) batcher: BatcherCore,
-}
-
 /// One run. Messages carry its epoch; those of another run are void.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) epoch: u64,
-    pub(crate) cores: Mutex<Cores>,
+    /// Whoever holds the lock cuts from the ledger. Nobody waits for it: its holder may hang.
+    pub(crate) ingest: Mutex<IngestCore>,
     /// Empty once the run is over: its successor took the writer, or opened the record anew.
     pub(crate) writer: Mutex<Option<LogWriter>>,
     pub(crate) prealloc: Arc<Prealloc>,
@@ -27,10 +21,10 @@ pub(crate) struct Run {
 
 impl Run {
     /// A run that goes on behind the writer's last event, in the writer's epoch.
-    pub(crate) fn new(writer: LogWriter, batcher: BatcherCore) -> Self {
+    pub(crate) fn new(writer: LogWriter) -> Self {
         Run {
             epoch: writer.epoch(),
-            cores: Mutex::new(Cores { ingest: IngestCore::new(writer.written()), batcher }),
+            ingest: Mutex::new(IngestCore::new(writer.written())),
             prealloc: writer.prealloc(),
             writer: Mutex::new(Some(writer)),
             in_flight: AtomicUsize::new(0),

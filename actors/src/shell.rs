@@ -2,50 +2,58 @@
 
 use crate::error::StageError;
 use crate::mail::Route;
-use crate::stages::{BatcherStage, Birth, Effect, On, PersisterStage, Stage, Timer};
-use crate::supervision::{Cell, Life, Supervisable, Ward};
+use crate::stages::{
+    BatcherStage, Birth, Effect, IndexerStage, IngestStage, On, PersisterStage, Stage, Timer,
+};
+use crate::supervision::{Cell, Life, Ward};
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised,
     WrapFuture,
 };
-use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// Where effects go. The addresses behind it change when a lane is replaced.
+/// The ways to all actors. The addresses behind them change when a lane is replaced.
 #[derive(Debug, Default)]
-pub struct Routes {
-    /// The batcher.
-    pub batcher: Route<StageActor<BatcherStage>>,
-    /// The persister.
-    pub persister: Route<StageActor<PersisterStage>>,
+pub(crate) struct Routes {
+    pub(crate) ingest: Route<StageActor<IngestStage>>,
+    pub(crate) batcher: Route<StageActor<BatcherStage>>,
+    pub(crate) persister: Route<StageActor<PersisterStage>>,
+    pub(crate) indexer: Route<StageActor<IndexerStage>>,
+}
+
+impl Routes {
+    /// They lead nowhere from now on.
+    pub(crate) fn clear(&self) {
+        self.ingest.clear();
+        self.batcher.clear();
+        self.persister.clear();
+        self.indexer.clear();
+    }
 }
 
 /// See the module.
-pub struct StageActor<S: Stage> {
+pub(crate) struct StageActor<S: Stage> {
     seed: S::Seed,
     routes: Arc<Routes>,
     life: Arc<Life>,
     /// `None` before its first turn, and between a crash and the next turn.
     stage: Option<S>,
     is_restart: bool,
-    failure: Arc<Mutex<Option<String>>>,
     out: Vec<Effect>,
 }
 
 impl<S: Stage> StageActor<S> {
     /// Starts the actor on the current arbiter. Nothing that may fail is done before its first turn.
-    pub fn start(seed: S::Seed, routes: Arc<Routes>, ward: Arc<Ward>, life: Arc<Life>) -> Addr<Self> {
-        let failure = Arc::new(Mutex::new(None));
+    pub(crate) fn start(seed: S::Seed, routes: Arc<Routes>, ward: Arc<Ward>, life: Arc<Life>) -> Addr<Self> {
         let actor = StageActor {
             seed,
             routes,
             is_restart: life.is_restart,
             life: life.clone(),
             stage: None,
-            failure: failure.clone(),
             out: Vec::new(),
         };
-        Cell::start(actor, failure, ward, life)
+        Cell::start(actor, ward, life)
     }
 
     /// Lets the stage do something, unless this incarnation was replaced, and carries out what it wants.
@@ -63,13 +71,13 @@ impl<S: Stage> StageActor<S> {
 
     fn settle(&mut self, outcome: Result<(), StageError>, ctx: &mut Context<Self>) {
         if let Err(StageError(words)) = outcome {
-            *self.failure.lock() = Some(words);
+            self.life.fail(words);
             ctx.terminate();
         }
     }
 
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
-        for effect in self.out.drain(..) {
+        for effect in std::mem::take(&mut self.out) {
             match effect {
                 Effect::Batch(range) => self.routes.batcher.send(range),
                 Effect::Commit(batch) => self.routes.persister.send(batch),
@@ -78,7 +86,7 @@ impl<S: Stage> StageActor<S> {
                 }
                 Effect::Yield(timer) => {
                     let turn = tokio::task::yield_now().into_actor(self);
-                    ctx.spawn(turn.map(move |(), actor, ctx| actor.time_passed(timer, ctx)));
+                    ctx.spawn(turn.map(move |(), actor: &mut Self, ctx| actor.time_passed(timer, ctx)));
                 }
             }
         }
@@ -110,12 +118,6 @@ impl<S: Stage> Supervised for StageActor<S> {
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.stage = None;
         self.out.clear();
-    }
-}
-
-impl<S: Stage> Supervisable for StageActor<S> {
-    fn take_failure(&mut self) -> Option<String> {
-        self.failure.lock().take()
     }
 }
 

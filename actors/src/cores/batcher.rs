@@ -17,18 +17,47 @@ pub struct Stamp {
     pub boot_ns: i64,
 }
 
-/// The logic of the batcher: stamps and packs. Its clock never goes back, whatever the wall clock does.
+/// The hybrid logical clock: it never goes back, whatever the wall clock does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct BatcherCore {
+pub struct LogicalClock {
     physical: u64,
     counter: u16,
 }
 
+impl LogicalClock {
+    /// Moves on: with the wall clock where that is ahead, by one where it is not.
+    pub fn tick(&mut self, wall_ns: i64) -> LogicalClock {
+        let wall = u64::try_from(wall_ns).unwrap_or(0);
+        if wall > self.physical {
+            (self.physical, self.counter) = (wall, 0);
+        } else if self.counter == u16::MAX {
+            (self.physical, self.counter) = (self.physical + 1, 0);
+        } else {
+            self.counter += 1;
+        }
+        *self
+    }
+
+    fn parts(self) -> (u64, u16) {
+        (self.physical, self.counter)
+    }
+}
+
+/// The logic of the batcher: it packs, and remembers nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct BatcherCore {
+    /// What the clocks say.
+    pub stamp: Stamp,
+    /// The logical clock, moved on for this batch.
+    pub logical: LogicalClock,
+    /// How block bodies are stored.
+    pub codec: Codec,
+}
+
 impl BatcherCore {
     /// Makes a batch of tombstones: sequences and places in their streams stay, content and ids are gone.
-    pub fn refuse(&mut self, chunk: &Chunk, info: UnitInfo, stamp: Stamp, codec: Codec) -> PreparedBlock {
-        let info = at(info, stamp);
-        self.tick(stamp.wall_ns);
+    pub fn refuse(&self, chunk: &Chunk, info: UnitInfo) -> PreparedBlock {
+        let info = at(info, self.stamp);
         let mut unit = UnitBuilder::with_capacity(chunk.entries.len(), chunk.entries.len() * ENVELOPE_BYTES);
         let mut summary = SummaryBuilder::new(chunk.first_sequence);
         for entry in &chunk.entries {
@@ -38,22 +67,14 @@ impl BatcherCore {
             summary.add_tombstone();
         }
         let mut bytes = vec![0; PreparedBlock::header_room()];
-        unit.finish(chunk.first_sequence, &info, (self.physical, self.counter), &mut bytes);
-        PreparedBlock::new(bytes, codec, summary.finish())
+        unit.finish(chunk.first_sequence, &info, self.logical.parts(), &mut bytes);
+        PreparedBlock::new(bytes, self.codec, summary.finish())
     }
 
-    /// Makes a batch. `info` carries the nonce and the boot; times are filled in from `stamp`.
-    pub fn step(
-        &mut self,
-        chunk: &Chunk,
-        causes: &[ResolvedCause],
-        info: UnitInfo,
-        stamp: Stamp,
-        codec: Codec,
-    ) -> PreparedBlock {
+    /// Makes a batch. `info` carries the nonce and the boot; times are filled in from the clocks.
+    pub fn step(&self, chunk: &Chunk, causes: &[ResolvedCause], info: UnitInfo) -> PreparedBlock {
         assert_eq!(causes.len(), chunk.causes.len(), "every cause is resolved");
-        let info = at(info, stamp);
-        self.tick(stamp.wall_ns);
+        let info = at(info, self.stamp);
         // Without references the chunk's bytes are the unit's entries already, and are copied once.
         let in_place = causes.is_empty();
         let room = if in_place { 0 } else { chunk.bytes.len() + causes.len() * REFERENCE_BYTES };
@@ -81,25 +102,13 @@ impl BatcherCore {
         let mut bytes =
             Vec::with_capacity(PreparedBlock::room_for(chunk.entries.len(), chunk.bytes.len().max(room)));
         bytes.resize(PreparedBlock::header_room(), 0);
-        let (first, hlc) = (chunk.first_sequence, (self.physical, self.counter));
+        let (first, hlc) = (chunk.first_sequence, self.logical.parts());
         if in_place {
             unit.finish_over(&chunk.bytes, first, &info, hlc, &mut bytes);
         } else {
             unit.finish(first, &info, hlc, &mut bytes);
         }
-        PreparedBlock::new(bytes, codec, summary.finish())
-    }
-
-    /// Moves the hybrid logical clock on: with the wall clock where that is ahead, by one where it is not.
-    fn tick(&mut self, wall_ns: i64) {
-        let wall = u64::try_from(wall_ns).unwrap_or(0);
-        if wall > self.physical {
-            (self.physical, self.counter) = (wall, 0);
-        } else if self.counter == u16::MAX {
-            (self.physical, self.counter) = (self.physical + 1, 0);
-        } else {
-            self.counter += 1;
-        }
+        PreparedBlock::new(bytes, self.codec, summary.finish())
     }
 }
 
@@ -109,5 +118,19 @@ fn at(info: UnitInfo, stamp: Stamp) -> UnitInfo {
         recorded: Timestamp(stamp.wall_ns),
         wall_offset_ns: stamp.wall_ns.saturating_sub(stamp.boot_ns),
         ..info
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_logical_clock_never_goes_back() {
+        let mut clock = LogicalClock::default();
+        let parts: Vec<_> = [5, 5, 3, -1, 9].map(|wall| clock.tick(wall).parts()).to_vec();
+        assert_eq!(parts, [(5, 0), (5, 1), (5, 2), (5, 3), (9, 0)]);
+        clock.counter = u16::MAX;
+        assert_eq!(clock.tick(0).parts(), (10, 0));
     }
 }

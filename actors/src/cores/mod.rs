@@ -4,6 +4,6 @@ mod batcher;
 mod ingest;
 mod isolation;
 
-pub use batcher::{BatcherCore, Stamp};
+pub use batcher::{BatcherCore, LogicalClock, Stamp};
 pub use ingest::{CauseSource, IngestCore};
 pub use isolation::{Isolation, Judgement, Span};

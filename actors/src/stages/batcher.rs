@@ -21,6 +21,7 @@ impl Stage for BatcherStage {
     const ROLE: Role = Role::Batcher;
 
     fn recover(pipeline: &Arc<Pipeline>, birth: Birth) -> Result<Self, StageError> {
+        crate::chaos::point("batcher:recover");
         if birth.is_restart {
             pipeline.begin_run(&birth.progress)?;
         }
@@ -28,6 +29,7 @@ impl Stage for BatcherStage {
     }
 
     fn start(&mut self, _: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("batcher:start");
         Ok(())
     }
 
@@ -38,6 +40,7 @@ impl Stage for BatcherStage {
 
 impl On<BatchRange> for BatcherStage {
     fn on(&mut self, range: BatchRange, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("batcher:message");
         crate::chaos::point("batcher:before_pack");
         if let Some(batch) = self.pipeline.pack(Self::ROLE, &range) {
             crate::chaos::point("batcher:after_pack");

@@ -50,17 +50,20 @@ impl Stage for IndexerStage {
     const ROLE: Role = Role::Indexer;
 
     fn recover(seed: &IndexerSeed, birth: Birth) -> Result<Self, StageError> {
+        crate::chaos::point("indexer:recover");
         let core = IndexCore::new(seed.keeper.index().clone());
         let (seed, progress) = (seed.clone(), birth.progress);
         Ok(IndexerStage { seed, progress, core, gathering: false, working: false })
     }
 
     fn start(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("indexer:start");
         self.seed.pipeline.bells.index.heard();
         self.work(out)
     }
 
     fn timer(&mut self, timer: Timer, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("indexer:timer");
         if timer == Timer::Work {
             return self.work(out);
         }
@@ -77,6 +80,7 @@ impl Stage for IndexerStage {
 
 impl On<IndexDoorbell> for IndexerStage {
     fn on(&mut self, _: IndexDoorbell, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("indexer:message");
         // The bell stays armed meanwhile, so further commits do not ring.
         if !std::mem::replace(&mut self.gathering, true) {
             out.push(Effect::After(GATHER, Timer::Gathered));

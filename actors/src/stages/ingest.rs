@@ -29,6 +29,7 @@ impl Stage for IngestStage {
     const ROLE: Role = Role::Ingest;
 
     fn recover(pipeline: &Arc<Pipeline>, birth: Birth) -> Result<Self, StageError> {
+        crate::chaos::point("ingest:recover");
         if birth.is_restart {
             pipeline.begin_run(&birth.progress)?;
         }
@@ -36,11 +37,13 @@ impl Stage for IngestStage {
     }
 
     fn start(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("ingest:start");
         // A ring that died with the last incarnation must not keep the bell silent.
         self.on(LedgerDoorbell, out)
     }
 
     fn timer(&mut self, _: Timer, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("ingest:timer");
         self.ticking = false;
         self.work(out)
     }
@@ -48,6 +51,7 @@ impl Stage for IngestStage {
 
 impl On<LedgerDoorbell> for IngestStage {
     fn on(&mut self, _: LedgerDoorbell, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("ingest:message");
         self.pipeline.bells.ingest.heard();
         self.work(out)
     }

@@ -39,6 +39,7 @@ impl Stage for PersisterStage {
     const ROLE: Role = Role::Persister;
 
     fn recover(pipeline: &Arc<Pipeline>, birth: Birth) -> Result<Self, StageError> {
+        crate::chaos::point("persister:recover");
         if birth.is_restart {
             pipeline.begin_run(&birth.progress)?;
             // What was held for want of room comes again from the ledger, and finds out by itself.
@@ -51,11 +52,13 @@ impl Stage for PersisterStage {
     }
 
     fn start(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("persister:start");
         self.on(DurableDoorbell, out)
     }
 
     /// The same batches at the same place: what a full disk took of the first is overwritten.
     fn timer(&mut self, _: Timer, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("persister:timer");
         while let Some(batch) = self.held.pop_front() {
             if batch.epoch != self.pipeline.epoch() {
                 // The ledger is read again from there: this batch comes back in another one.
@@ -83,6 +86,7 @@ impl Stage for PersisterStage {
 
 impl On<CommitBatch> for PersisterStage {
     fn on(&mut self, batch: CommitBatch, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("persister:message");
         self.commit(batch, out);
         self.short_way(out)
     }
@@ -90,6 +94,7 @@ impl On<CommitBatch> for PersisterStage {
 
 impl On<DurableDoorbell> for PersisterStage {
     fn on(&mut self, _: DurableDoorbell, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        crate::chaos::point("persister:message");
         self.pipeline.bells.persist.heard();
         self.short_way(out)
     }

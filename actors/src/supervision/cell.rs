@@ -15,16 +15,9 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 use tokio::time::Sleep;
 
-/// An actor that a cell can hold.
-pub trait Supervisable: Actor<Context = Context<Self>> + Supervised + Unpin + Sized {
-    /// What its core said when it ended with an error.
-    fn take_failure(&mut self) -> Option<String>;
-}
-
 /// The future of a supervised actor.
-pub struct Cell<A: Supervisable> {
+pub struct Cell<A: Actor<Context = Context<A>>> {
     actor: ContextFut<A, Context<A>>,
-    failure: Arc<parking_lot::Mutex<Option<String>>>,
     ward: Arc<Ward>,
     life: Arc<Life>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -37,18 +30,13 @@ enum Turn {
     Died(Exit, String),
 }
 
-impl<A: Supervisable> Cell<A> {
+impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Cell<A> {
     /// Starts `actor`, which does nothing before its first turn, on the current arbiter.
-    pub fn start(
-        actor: A,
-        failure: Arc<parking_lot::Mutex<Option<String>>>,
-        ward: Arc<Ward>,
-        life: Arc<Life>,
-    ) -> Addr<A> {
+    pub fn start(actor: A, ward: Arc<Ward>, life: Arc<Life>) -> Addr<A> {
         let context = Context::<A>::new();
         let address = context.address();
         let actor = context.into_future(actor);
-        actix_rt::spawn(Cell { actor, failure, ward, life, pause: None, is_over: false });
+        actix_rt::spawn(Cell { actor, ward, life, pause: None, is_over: false });
         address
     }
 
@@ -60,7 +48,7 @@ impl<A: Supervisable> Cell<A> {
         self.life.progress.end();
         match polled {
             Ok(Poll::Pending) => Turn::Waits,
-            Ok(Poll::Ready(())) => match self.failure.lock().take() {
+            Ok(Poll::Ready(())) => match self.life.take_failure() {
                 Some(words) => Turn::Died(Exit::Failed, words),
                 None => Turn::Died(Exit::Stopped, "it was stopped".into()),
             },
@@ -95,7 +83,7 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without words").to_owned()
 }
 
-impl<A: Supervisable> Future for Cell<A> {
+impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Future for Cell<A> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
@@ -143,7 +131,7 @@ impl<A: Supervisable> Future for Cell<A> {
                 Turn::Waits => return Poll::Pending,
                 Turn::Died(exit, words) => (exit, words),
             };
-            match this.ward.died(exit, &words) {
+            match this.ward.died(&this.life, exit, &words) {
                 Verdict::Restart { after_ns: 0 } => {
                     if !this.restart() {
                         return this.over();
@@ -159,12 +147,13 @@ impl<A: Supervisable> Future for Cell<A> {
     }
 }
 
-impl<A: Supervisable> Drop for Cell<A> {
+impl<A: Actor<Context = Context<A>>> Drop for Cell<A> {
     fn drop(&mut self) {
         // Dropping the future polls the actor once more: whatever it finds in its mailbox, it must do nothing.
+        let was_replaced = self.life.progress.is_fenced();
         self.life.progress.fence_dead();
-        if !self.is_over {
-            self.ward.died(Exit::LaneEnded, "the thread of its lane ended");
+        if !self.is_over && !was_replaced {
+            self.ward.died(&self.life, Exit::LaneEnded, "the thread of its lane ended");
         }
     }
 }

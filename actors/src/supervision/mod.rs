@@ -9,7 +9,7 @@ mod supervisor;
 mod ward;
 mod watch;
 
-pub use cell::{Cell, Supervisable};
+pub use cell::Cell;
 pub use intensity::{Backoff, Intensity};
 pub use policy::{Blame, Child, Escalation, Exit, RestartLimits, RestartPolicy, Strategy, Verdict};
 pub use progress::{Progress, Protected, Word, Zone};

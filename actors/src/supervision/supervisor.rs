@@ -3,10 +3,10 @@
 
 use super::policy::{Escalation, Exit, Strategy, Verdict};
 use super::role::{LaneName, Role};
-use super::ward::{Command, Obituary, Ward};
+use super::ward::{Command, Life, Obituary, Ward};
 use super::watch::{Finding, Watch, WatchLimits};
 use crate::clock::Clock;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -106,7 +106,6 @@ impl<H: Hands> Duty<H> {
             let heard = select! {
                 recv(stopped) -> _ => return,
                 recv(obituaries) -> obituary => obituary.map_err(|_| RecvTimeoutError::Disconnected),
-                recv(never::<()>()) -> _ => continue,
                 default(wait) => Err(RecvTimeoutError::Timeout),
             };
             match heard {
@@ -132,7 +131,10 @@ impl<H: Hands> Duty<H> {
         crate::metrics::restarted(obituary.role);
         match &obituary.verdict {
             Verdict::Restart { after_ns } => {
-                if obituary.exit == Exit::LaneEnded || obituary.exit == Exit::Hung {
+                // Who shares a thread dies with it, and is brought back with the first of them.
+                let is_current =
+                    self.ward(obituary.role).and_then(|w| w.life()).is_some_and(|l| Arc::ptr_eq(&l, &obituary.life));
+                if is_current && matches!(obituary.exit, Exit::LaneEnded | Exit::Hung) {
                     let at = self.clock.boot_ns().saturating_add(*after_ns);
                     let due = self.due.entry(obituary.role.lane()).or_insert(at);
                     *due = (*due).max(at);
@@ -173,7 +175,7 @@ impl<H: Hands> Duty<H> {
                 }
                 Finding::Hangs(word) => {
                     if life.progress.fence(word) {
-                        self.abandon(role);
+                        self.abandon(role, &life);
                     }
                 }
             }
@@ -186,12 +188,11 @@ impl<H: Hands> Duty<H> {
     }
 
     /// A role hangs and was fenced: who shares its thread is lost with it.
-    fn abandon(&mut self, role: Role) {
+    fn abandon(&mut self, role: Role, life: &Arc<Life>) {
         let others: Vec<Role> = Role::ALL.into_iter().filter(|r| r.lane() == role.lane()).collect();
         for index in Strategy::OneForAll.affected(0, others.len()) {
-            let life = others.get(index).and_then(|r| self.ward(*r)).and_then(|w| w.life());
-            if let Some(life) = life {
-                life.progress.fence_dead();
+            if let Some(other) = others.get(index).and_then(|r| self.ward(*r)).and_then(|w| w.life()) {
+                other.progress.fence_dead();
             }
         }
         if role == Role::Persister {
@@ -205,7 +206,7 @@ impl<H: Hands> Duty<H> {
         }
         if let Some(ward) = self.ward(role) {
             // Its obituary arrives here like any other.
-            ward.died(Exit::Hung, "it made no progress and was left behind");
+            ward.died(life, Exit::Hung, "it made no progress and was left behind");
         }
     }
 
@@ -216,9 +217,10 @@ impl<H: Hands> Duty<H> {
         for lane in ready {
             self.due.remove(&lane);
             if let Err(e) = self.hands.replace(lane) {
-                for role in Role::ALL.into_iter().filter(|r| r.lane() == lane) {
-                    let reason = format!("its thread {} cannot be started again: {e}", lane.thread());
-                    self.hands.escalate(role, role.escalation(), &reason);
+                // The thread died while it started, or there is none to be had: a death like any other.
+                let first = Role::ALL.into_iter().find(|r| r.lane() == lane);
+                if let Some((ward, life)) = first.and_then(|r| self.ward(r)).and_then(|w| Some((w, w.life()?))) {
+                    ward.died(&life, Exit::LaneEnded, &format!("{} cannot be started: {e}", lane.thread()));
                 }
             }
         }

@@ -23,6 +23,8 @@ pub struct Obituary {
     pub words: String,
     /// What is done about it.
     pub verdict: Verdict,
+    /// Whose end it is; another life may have begun meanwhile.
+    pub life: Arc<Life>,
 }
 
 /// What an actor may be asked to do between two messages.
@@ -48,9 +50,20 @@ pub struct Life {
     /// Whether another life came before.
     pub is_restart: bool,
     command: Mutex<(Option<Command>, Option<Waker>)>,
+    failure: Mutex<Option<String>>,
 }
 
 impl Life {
+    /// Notes with what error its core ended it.
+    pub(crate) fn fail(&self, words: String) {
+        *self.failure.lock() = Some(words);
+    }
+
+    /// The error with which its core ended it.
+    pub(super) fn take_failure(&self) -> Option<String> {
+        self.failure.lock().take()
+    }
+
     /// Takes what it is asked to do; `waker` is woken by the next request.
     pub(super) fn take_command(&self, waker: &Waker) -> Option<Command> {
         let mut slot = self.command.lock();
@@ -138,6 +151,7 @@ impl Ward {
             progress: Arc::default(),
             is_restart: current.is_some(),
             command: Mutex::default(),
+            failure: Mutex::default(),
         });
         *current = Some(life.clone());
         life
@@ -148,9 +162,10 @@ impl Ward {
         self.life.lock().clone()
     }
 
-    /// Asks the current incarnation for something; `false` when there is none.
+    /// Asks the current incarnation for something; `false` when there is none, or it is being replaced.
     pub fn ask(&self, command: Command) -> bool {
-        self.life().inspect(|life| life.ask(command)).is_some()
+        let life = self.life().filter(|life| !life.progress.is_fenced());
+        life.inspect(|life| life.ask(command)).is_some()
     }
 
     /// From now on deaths are part of closing.
@@ -164,7 +179,7 @@ impl Ward {
     }
 
     /// Counts a death, reports it, and tells what is done about it.
-    pub(crate) fn died(&self, exit: Exit, words: &str) -> Verdict {
+    pub(crate) fn died(&self, life: &Arc<Life>, exit: Exit, words: &str) -> Verdict {
         if self.is_stopping() {
             return Verdict::End;
         }
@@ -177,7 +192,8 @@ impl Ward {
             Verdict::GiveUp { reason } => *self.gave_up.lock() = Some(format!("{reason}; last: {words}")),
             Verdict::End => *self.gave_up.lock() = Some(words.to_owned()),
         }
-        let obituary = Obituary { role: self.role, exit, words: words.to_owned(), verdict: verdict.clone() };
+        let (role, words, life) = (self.role, words.to_owned(), life.clone());
+        let obituary = Obituary { role, exit, words, verdict: verdict.clone(), life };
         let _ = self.obituaries.send(obituary);
         verdict
     }

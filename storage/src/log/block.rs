@@ -174,6 +174,11 @@ pub struct PreparedBlock {
 }
 
 impl PreparedBlock {
+    /// The body as it will be stored.
+    pub fn stored(&self) -> &[u8] {
+        self.bytes.get(HEADER_BYTES..).unwrap_or_default()
+    }
+
     /// Makes a block of one unit. `unit` starts with [`PreparedBlock::header_room`] bytes that are left free.
     pub fn new(unit: Vec<u8>, codec: Codec, summary: BlockSummary) -> Self {
         let raw = unit.get(HEADER_BYTES..).unwrap_or_default();

@@ -50,7 +50,7 @@ impl Prealloc {
     }
 
     /// Ends: no fill is under way when it returns, and none starts.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         let mut state = self.state.lock();
         while state.busy {
             self.idle.wait(&mut state);
