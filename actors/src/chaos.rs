@@ -8,9 +8,9 @@ pub use semj_storage::chaos::*;
 pub(crate) fn swallow(_: &str, _: &[u8]) {}
 
 #[cfg(feature = "chaos")]
-pub use pills::{arm_pill, disarm_pills};
-#[cfg(feature = "chaos")]
 pub(crate) use pills::swallow;
+#[cfg(feature = "chaos")]
+pub use pills::{arm_pill, disarm_pills};
 
 /// Events that crash a stage whenever it meets them, as a bug would.
 #[cfg(feature = "chaos")]

@@ -238,15 +238,8 @@ impl Engine {
         let nonce = Uuid::new_v4().as_u64_pair().0;
         let watermark = Watermark::new(last, wake);
         let record = Record { place, lock: lock.clone(), writer: writer_options };
-        let pipeline = Pipeline::new(
-            ledger,
-            watermark,
-            clock.clone(),
-            segments,
-            (record, writer),
-            cutting,
-            nonce,
-        );
+        let pipeline =
+            Pipeline::new(ledger, watermark, clock.clone(), segments, (record, writer), cutting, nonce);
         let pipeline = Arc::new(pipeline);
         pipeline.damage.lock().extend(recovered.damage);
         pipeline.sealer().inherit(unsealed);
@@ -332,8 +325,7 @@ impl Engine {
         let durable = pipeline.watermark().durable();
         let mut cause = flushed.err().or_else(|| pipeline.watermark().poison().map(CommitError::Poisoned));
         if cause.is_none() && left_behind.is_empty() {
-            let closed =
-                pipeline.with_writer(END_GRACE, |writer| writer.close(pipeline.clock().wall_ns()));
+            let closed = pipeline.with_writer(END_GRACE, |writer| writer.close(pipeline.clock().wall_ns()));
             cause = match closed {
                 Some(Ok(())) => None,
                 Some(Err(e)) => {
@@ -375,7 +367,8 @@ impl Engine {
     /// # Errors
     /// When the disk refuses.
     pub fn set_damage_aside(&self, damage: &Damage) -> Result<PathBuf, ReadError> {
-        let copy = self.shared.pipeline.record.place.set_aside(&damage.segment, damage.offset, damage.length)?;
+        let copy =
+            self.shared.pipeline.record.place.set_aside(&damage.segment, damage.offset, damage.length)?;
         self.shared.pipeline.record_damage(damage)?;
         Ok(copy)
     }

@@ -82,13 +82,7 @@ impl Lanes {
     /// # Errors
     /// When a thread cannot be made.
     pub(crate) fn start(pipeline: Arc<Pipeline>, index: IndexerSeed, wards: Wards) -> io::Result<Self> {
-        let lanes = Lanes {
-            pipeline,
-            index,
-            wards,
-            routes: Arc::default(),
-            slots: Default::default(),
-        };
+        let lanes = Lanes { pipeline, index, wards, routes: Arc::default(), slots: Default::default() };
         let bells = &lanes.pipeline.bells;
         let to = lanes.routes.clone();
         bells.ingest.connect(move || to.ingest.send(LedgerDoorbell));
@@ -97,35 +91,46 @@ impl Lanes {
         let to = lanes.routes.clone();
         bells.persist.connect(move || to.persister.send(DurableDoorbell));
         for name in LaneName::ALL.into_iter().rev() {
-            lanes.replace(name)?;
+            let born = lanes.begin(name)?;
+            // A batch that finds no route is lost, and only a restart would cut it again.
+            for _ in 0..2 {
+                let _ = born.recv();
+            }
         }
         Ok(lanes)
     }
 
-    /// Starts a lane with its actors. What is left of an earlier one is told to end and not waited for.
+    /// Starts a lane with its actors anew. What is left of the earlier one is told to end; nothing is waited for, since
+    /// the new one may hang, too.
     ///
     /// # Errors
     /// When the thread cannot be made.
     pub(crate) fn replace(&self, name: LaneName) -> io::Result<()> {
+        self.begin(name).map(drop)
+    }
+
+    /// As [`Lanes::replace`]; the answer hears of each actor that was started, and ends with the last.
+    fn begin(&self, name: LaneName) -> io::Result<Receiver<()>> {
+        let (tell, born) = bounded(2);
         let lane = Lane::start(name.thread())?;
         let pipeline = &self.pipeline;
         match name {
             LaneName::Derive => {
-                self.start_stage(&lane, self.index.clone(), |to| &to.indexer);
+                self.start_stage(&lane, &tell, self.index.clone(), |to| &to.indexer);
             }
             LaneName::Persist => {
-                self.start_stage(&lane, pipeline.clone(), |to| &to.persister);
+                self.start_stage(&lane, &tell, pipeline.clone(), |to| &to.persister);
             }
             LaneName::Control => {
-                self.start_stage(&lane, pipeline.clone(), |to| &to.batcher);
-                self.start_stage(&lane, pipeline.clone(), |to| &to.ingest);
+                self.start_stage(&lane, &tell, pipeline.clone(), |to| &to.batcher);
+                self.start_stage(&lane, &tell, pipeline.clone(), |to| &to.ingest);
             }
         }
         let old = self.slots.get(name.index()).and_then(|slot| slot.lock().replace(lane));
         if let Some(old) = old {
             old.system.stop();
         }
-        Ok(())
+        Ok(born)
     }
 
     /// Lets the lane start an actor, and waits for nothing: the lane may hang from its first moment on. The route leads
@@ -133,11 +138,13 @@ impl Lanes {
     fn start_stage<S: Stage>(
         &self,
         lane: &Lane,
+        tell: &Sender<()>,
         seed: S::Seed,
         route: fn(&Routes) -> &Route<StageActor<S>>,
     ) {
         let Some(ward) = self.wards.get(S::ROLE.index()).cloned() else { return };
         let (routes, life) = (self.routes.clone(), ward.begin_life());
+        let tell = tell.clone();
         let birth = Expected { ward, life, is_born: false };
         lane.system.arbiter().spawn_fn(move || {
             // As a whole: a closure that took its parts would leave the rest to be dropped at once.
@@ -145,6 +152,7 @@ impl Lanes {
             let (ward, life) = (birth.ward.clone(), birth.life.clone());
             route(&routes).set(StageActor::start(seed, routes.clone(), ward, life));
             birth.is_born = true;
+            let _ = tell.send(());
         });
     }
 
@@ -153,7 +161,9 @@ impl Lanes {
     pub(crate) fn stop(&self, until: Instant) -> Vec<&'static str> {
         let mut left = Vec::new();
         for name in LaneName::ALL {
-            let Some(lane) = self.slots.get(name.index()).and_then(|slot| slot.lock().take()) else { continue };
+            let Some(lane) = self.slots.get(name.index()).and_then(|slot| slot.lock().take()) else {
+                continue;
+            };
             lane.system.stop();
             if !lane.ends_within(until.saturating_duration_since(Instant::now()).max(GRACE)) {
                 left.push(name.thread());

@@ -1,11 +1,11 @@
 //! What a restart does to the pipeline: a new run behind what is written, in a newer epoch. Where the last incarnation
 //! left a writer that can be trusted it goes on with it; else the record is recovered from disk as at any opening.
 
+use crate::cores::Judgement;
 use crate::error::StageError;
 use crate::pipeline::Pipeline;
 use crate::run::Run;
 use crate::supervision::{Blame, Exit, Intensity, Progress, Role};
-use crate::cores::Judgement;
 use semj_storage::log::{LogWriter, recover};
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +116,9 @@ impl Pipeline {
         let middle = |span: crate::cores::Span| self.ledger.middle(span.first, span.last);
         match self.isolation.lock().crashed(span, words, middle) {
             Judgement::Again => Blame::Batch,
-            Judgement::Hopeless => Blame::Hopeless(format!("even without its events the batch crashes: {words}")),
+            Judgement::Hopeless => {
+                Blame::Hopeless(format!("even without its events the batch crashes: {words}"))
+            }
             Judgement::Refuse(_) => {
                 if self.refusal_rate.lock().is_too_high(self.clock.boot_ns()) {
                     Blame::Hopeless(format!("it crashes on too many events; its last words: {words}"))

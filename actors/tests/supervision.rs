@@ -246,9 +246,11 @@ fn too_many_deaths_poison_what_must_not_fail_and_degrade_what_may() {
                 restarts(&engine, role.name()) >= n.min(5)
             });
         }
-        until("poison", || emitter.try_emit(semj_storage::event::Event::query("q")).is_err() || {
-            engine.disturb(role, Command::Crash);
-            false
+        until("poison", || {
+            emitter.try_emit(semj_storage::event::Event::query("q")).is_err() || {
+                engine.disturb(role, Command::Crash);
+                false
+            }
         });
         let words = emitter.try_emit(semj_storage::event::Event::query("q")).unwrap_err().to_string();
         assert!(words.contains(role.name()) && words.contains("more than 5 restarts in 10 s"), "{words}");

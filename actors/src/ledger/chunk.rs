@@ -71,7 +71,8 @@ impl Chunk {
         let half = first + (last.checked_sub(first)?) / 2;
         let inside = |sequence: u64| {
             let index = sequence.checked_sub(self.first_sequence)? as u32;
-            let (start, length) = *self.groups.get(self.groups.partition_point(|g| g.0 <= index).checked_sub(1)?)?;
+            let (start, length) =
+                *self.groups.get(self.groups.partition_point(|g| g.0 <= index).checked_sub(1)?)?;
             (index < start + length).then(|| self.first_sequence + u64::from(start + length) - 1)
         };
         let group_last = inside(half).unwrap_or(half);
@@ -94,7 +95,10 @@ impl Chunk {
         let causes: usize = entries.iter().map(|e| usize::from(e.causes)).sum();
         Chunk {
             first_sequence: *span.start(),
-            entries: entries.iter().map(|e| Entry { start: e.start - start, end: e.end - start, ..*e }).collect(),
+            entries: entries
+                .iter()
+                .map(|e| Entry { start: e.start - start, end: e.end - start, ..*e })
+                .collect(),
             bytes: self.bytes.get(start as usize..end as usize).unwrap_or_default().to_vec(),
             causes: self.causes.iter().skip(causes_before).take(causes).copied().collect(),
             agents: self.agents,

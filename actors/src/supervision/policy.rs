@@ -211,14 +211,17 @@ mod tests {
 
     #[test]
     fn a_death_is_answered_by_policy_blame_and_history() {
-        let limits =
-            RestartLimits { restarts: 4, window_ns: 1_000, backoff_ns: 10, backoff_max_ns: 15 };
+        let limits = RestartLimits { restarts: 4, window_ns: 1_000, backoff_ns: 10, backoff_max_ns: 15 };
         let mut child = Child::new(RestartPolicy::Permanent, limits);
         let crash = Exit::Panicked { injected: false };
         let mut die = |blame: Blame, at| child.died(crash, blame, at);
         let pauses: Vec<_> = (0..4).map(|at| die(Blame::Role, at)).collect();
         assert_eq!(pauses, [0, 0, 10, 15].map(|after_ns| Verdict::Restart { after_ns }));
-        assert_eq!(die(Blame::Batch, 4), Verdict::Restart { after_ns: 0 }, "a suspected batch does not count");
+        assert_eq!(
+            die(Blame::Batch, 4),
+            Verdict::Restart { after_ns: 0 },
+            "a suspected batch does not count"
+        );
         assert!(matches!(die(Blame::Role, 5), Verdict::GiveUp { reason } if reason.contains("4 restarts")));
         assert_eq!(die(Blame::Role, 2_000), Verdict::Restart { after_ns: 0 }, "the window has passed");
         let reason = "the tombstone crashes, too".to_string();

@@ -132,8 +132,10 @@ impl<H: Hands> Duty<H> {
         match &obituary.verdict {
             Verdict::Restart { after_ns } => {
                 // Who shares a thread dies with it, and is brought back with the first of them.
-                let is_current =
-                    self.ward(obituary.role).and_then(|w| w.life()).is_some_and(|l| Arc::ptr_eq(&l, &obituary.life));
+                let is_current = self
+                    .ward(obituary.role)
+                    .and_then(|w| w.life())
+                    .is_some_and(|l| Arc::ptr_eq(&l, &obituary.life));
                 if is_current && matches!(obituary.exit, Exit::LaneEnded | Exit::Hung) {
                     let at = self.clock.boot_ns().saturating_add(*after_ns);
                     let due = self.due.entry(obituary.role.lane()).or_insert(at);
@@ -219,7 +221,9 @@ impl<H: Hands> Duty<H> {
             if let Err(e) = self.hands.replace(lane) {
                 // The thread died while it started, or there is none to be had: a death like any other.
                 let first = Role::ALL.into_iter().find(|r| r.lane() == lane);
-                if let Some((ward, life)) = first.and_then(|r| self.ward(r)).and_then(|w| Some((w, w.life()?))) {
+                if let Some((ward, life)) =
+                    first.and_then(|r| self.ward(r)).and_then(|w| Some((w, w.life()?)))
+                {
                     ward.died(&life, Exit::LaneEnded, &format!("{} cannot be started: {e}", lane.thread()));
                 }
             }

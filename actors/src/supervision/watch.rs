@@ -112,7 +112,11 @@ mod tests {
     fn progress_and_a_process_that_stood_still_are_no_hang() {
         let progress = Progress::default();
         assert!(progress.begin());
-        assert_eq!(looks(&progress, [0, 1_000_000, 2_000_000, 3_000_000]), [Finding::Moves; 4], "too few looks");
+        assert_eq!(
+            looks(&progress, [0, 1_000_000, 2_000_000, 3_000_000]),
+            [Finding::Moves; 4],
+            "too few looks"
+        );
         let mut watch = Watch::default();
         for time in (0..2_000).step_by(50) {
             assert!(progress.tick());
