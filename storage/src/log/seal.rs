@@ -5,12 +5,12 @@
 
 use super::block::BlockHeader;
 use super::blocks::BlockInfo;
-use super::bytes::u64_at;
 use super::chain;
 use super::footer::FooterBuilder;
 use super::reader::{check_block, read_header};
 use super::segment::{
-    MARK_BYTES, Mark, SEAL_MAGIC, SEGMENT_HEADER_BYTES, file_name, sealed_semj_header, semj_header_is_whole,
+    MARK_BYTES, Mark, SEAL_MAGIC, SEGMENT_HEADER_BYTES, file_name, sealed_semj_header,
+    semj_header_is_half_sealed,
 };
 use super::unit::UnitRef;
 use super::walk::{Item, Walk};
@@ -48,13 +48,11 @@ pub(crate) fn is_sealed(
 /// Whether a segment's seal was finished. The header's totals are written behind the sync of footer and seal: without
 /// them the seal may have reached the disk and its footer not.
 fn is_finished(walk: &Walk<'_>) -> std::io::Result<bool> {
-    if walk.seal()?.is_none() {
-        return Ok(false);
-    }
+    let Some(seal) = walk.seal()? else { return Ok(false) };
     let mut head = [0; SEGMENT_HEADER_BYTES];
     walk.file.read_at(&mut head, 0)?;
-    // A damaged header tells nothing; such a segment is left as it is.
-    Ok(u64_at(&head, 12) != 0 || !semj_header_is_whole(&head))
+    // A header that is damaged in another way tells nothing; such a segment is left as it is.
+    Ok(!semj_header_is_half_sealed(&head, &seal))
 }
 
 /// Seals the segment that starts with event `first` and ends with event `last`. Nobody may append to it any more.

@@ -82,6 +82,15 @@ pub(crate) fn sealed_semj_header(count: u64, last: u64, size: u64, footer: u64) 
     semj_header(count, last + 1, size, footer)
 }
 
+/// Whether writing the totals of `seal` into a new header stopped somewhere: each byte is the old or the new one, and
+/// not all are new.
+pub(crate) fn semj_header_is_half_sealed(h: &[u8], seal: &Mark) -> bool {
+    let size = seal.offset + MARK_BYTES as u64;
+    let (old, new) = (semj_header(0, 0, 0, 0), sealed_semj_header(seal.count, seal.last, size, seal.footer));
+    let mixed = h.iter().zip(old.iter().zip(&new)).all(|(h, (old, new))| h == old || h == new);
+    mixed && h.len() >= SEMJ_HEADER_BYTES && !h.starts_with(&new)
+}
+
 impl SegmentHeader {
     /// The header's bytes at creation.
     pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
