@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 const SETUP: Setup = Setup { segment_bytes: 6_000, preallocate: true };
+/// So small that most batches begin a segment, with and without a sync before.
+const SMALL_SEGMENTS: Setup = Setup { segment_bytes: 2_500, preallocate: true };
 
 /// What a run knows: shared with the observer, which looks at it in the middle of operations.
 #[derive(Debug, Default)]
@@ -184,7 +186,11 @@ fn watch(disk: &MemoryBackend, run: &Arc<Mutex<Run>>, seeds: u64, recut: u64) {
 }
 
 fn open(disk: &MemoryBackend, run: &Mutex<Run>) -> TestLog {
-    let log = TestLog::open(&shared(disk), SETUP).unwrap();
+    open_with(disk, run, SETUP)
+}
+
+fn open_with(disk: &MemoryBackend, run: &Mutex<Run>, setup: Setup) -> TestLog {
+    let log = TestLog::open(&shared(disk), setup).unwrap();
     let mut run = run.lock().unwrap();
     assert!(log.opened_at >= run.acknowledged);
     run.model.truncate(log.opened_at as usize);
@@ -231,9 +237,9 @@ fn one_journal(rule: DirectoryRule, name: &str, random: &mut Random, run: &Arc<M
     let mut disk = MemoryBackend::new(rule);
     let codecs = [Codec::None, Codec::Lz4, Codec::Zstd(1)];
     for round in 0..5u64 {
-        watch(&disk, run, 1, 80);
+        watch(&disk, run, 1, 200);
         step(run, &format!("{name}, round {round}"));
-        let mut log = open(&disk, run);
+        let mut log = open_with(&disk, run, SMALL_SEGMENTS);
         let sealed = log.seal_finished().unwrap();
         run.lock().unwrap().sealed += sealed;
         for batch in 0..6 {
@@ -272,14 +278,14 @@ pub fn sealing_may_be_cut_anywhere(work: Work) {
     for rule in [DirectoryRule::Strict, DirectoryRule::Journal] {
         let run = Arc::new(Mutex::new(Run { random: seed, next_tag: seed, ..Run::default() }));
         let disk = MemoryBackend::new(rule);
-        let mut log = open(&disk, &run);
-        for batch in 0..14 {
+        let mut log = open_with(&disk, &run, SMALL_SEGMENTS);
+        for batch in 0..8 {
             let codec = if batch % 2 == 0 { Codec::None } else { Codec::Lz4 };
-            append(&mut log, &run, 3, 400, codec);
+            append(&mut log, &run, 3, 250, codec);
             sync(&mut log, &run);
         }
         step(&run, &format!("seed {seed}, {rule:?}, sealing"));
-        watch(&disk, &run, if work == Work::Small { 2 } else { 5 }, 80);
+        watch(&disk, &run, work.times(), 100);
         let sealed = log.seal_finished().unwrap();
         disk.clear_observer();
         let run = run.lock().unwrap();
