@@ -223,7 +223,8 @@ pub fn workload(rule: DirectoryRule, seed: u64, work: Work) {
             run.model.clear();
             run.acknowledged = 0;
         }
-        one_journal(rule, &format!("{rule:?}, journal {number}"), &mut random, &run);
+        let recut = (200 / work.times()).max(20);
+        one_journal(rule, &format!("{rule:?}, journal {number}"), &mut random, &run, recut);
     }
     let run = run.lock().unwrap();
     println!(
@@ -233,11 +234,11 @@ pub fn workload(rule: DirectoryRule, seed: u64, work: Work) {
     assert!(run.images > 500 && run.torn > 20 && run.recut.1 > 20 && run.sealed > 2, "{run:?}");
 }
 
-fn one_journal(rule: DirectoryRule, name: &str, random: &mut Random, run: &Arc<Mutex<Run>>) {
+fn one_journal(rule: DirectoryRule, name: &str, random: &mut Random, run: &Arc<Mutex<Run>>, recut: u64) {
     let mut disk = MemoryBackend::new(rule);
     let codecs = [Codec::None, Codec::Lz4, Codec::Zstd(1)];
     for round in 0..5u64 {
-        watch(&disk, run, 1, 200);
+        watch(&disk, run, 1, recut);
         step(run, &format!("{name}, round {round}"));
         let mut log = open_with(&disk, run, SMALL_SEGMENTS);
         let sealed = log.seal_finished().unwrap();
