@@ -253,6 +253,29 @@ mod tests {
     }
 
     #[test]
+    fn totals_that_were_half_written_are_known() {
+        let mark = Mark {
+            offset: 900,
+            first: 1,
+            last: 7,
+            count: 7,
+            written_ns: 3,
+            chain: [1; 32],
+            seal: [2; 32],
+            footer: 800,
+        };
+        let (old, new) = (semj_header(0, 0, 0, 0), sealed_semj_header(7, 7, 900 + MARK_BYTES as u64, 800));
+        for end in 0..SEMJ_HEADER_BYTES {
+            let half = [&new[..end], &old[end..]].concat();
+            assert_eq!(semj_header_is_half_sealed(&half, &mark), half != new, "written up to byte {end}");
+        }
+        assert!(!semj_header_is_half_sealed(&new, &mark));
+        let damaged =
+            |at: usize| new.iter().enumerate().map(|(n, b)| b ^ u8::from(n == at)).collect::<Vec<_>>();
+        assert!((0..SEMJ_HEADER_BYTES).all(|at| !semj_header_is_half_sealed(&damaged(at), &mark)));
+    }
+
+    #[test]
     fn names_sort_like_sequences() {
         assert_eq!(file_name(1), "00000000000000000001.semj");
         assert_eq!(parse_name(&file_name(u64::MAX)), Some(u64::MAX));
