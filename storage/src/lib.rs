@@ -7,6 +7,7 @@ pub mod error;
 pub mod event;
 pub mod limits;
 pub mod log;
+pub mod plant;
 pub mod query;
 pub mod trees;
 pub mod verify;

@@ -5,7 +5,7 @@ mod common;
 mod gates;
 
 use common::seed;
-use gates::{Work, crash};
+use gates::{Work, blobs, crash};
 use semj_storage::backend::DirectoryRule;
 
 #[test]
@@ -36,4 +36,9 @@ fn space_ahead_of_the_tail_changes_nothing() {
 #[test]
 fn what_a_failed_sync_forgot_is_written_again() {
     crash::what_a_failed_sync_forgot_is_written_again();
+}
+
+#[test]
+fn a_blob_is_whole_or_not_there() {
+    blobs::a_blob_is_whole_or_not_there();
 }

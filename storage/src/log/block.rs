@@ -12,9 +12,10 @@
 
 use super::bytes::{crc_with_hole, get, i64_at, put, u32_at, u64_at};
 use super::chain::{ChainValue, link, unit_digest};
-use super::codec::{Codec, open_body};
+use super::codec::{Codec, body_crc, open_body};
 use super::unit::{PREAMBLE_BYTES, ROW_BYTES, UnitRef};
 use crate::limits::BLOCK_BODY_BYTES_MAX;
+use crate::plant::{Bug, planted};
 use crate::query::BlockSummary;
 use uuid::Uuid;
 
@@ -154,7 +155,7 @@ impl BlockHeader {
         if units != self.units || next != self.first_sequence + u64::from(self.count) {
             return Err("the units of the block do not match its header".into());
         }
-        if chain != self.chain_after {
+        if chain != self.chain_after && !planted(Bug::SkipChainCheck) {
             return Err("the hash chain is broken: the content was changed".into());
         }
         Ok(())
@@ -192,7 +193,7 @@ impl PreparedBlock {
             }
             None => (unit, 0),
         };
-        let body_crc = crc32fast::hash(bytes.get(HEADER_BYTES..).unwrap_or_default());
+        let body_crc = body_crc(bytes.get(HEADER_BYTES..).unwrap_or_default());
         PreparedBlock { bytes, raw_len, codec, body_crc, digest, summary }
     }
 

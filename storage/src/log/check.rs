@@ -7,7 +7,9 @@ use super::footer::{FooterBuilder, FooterHead};
 use super::inspect::TornTail;
 use super::reader::{check_block, read_header};
 use super::seal::{collect, seal_is_right};
-use super::segment::{HeaderError, MARK_BYTES, SEGMENT_HEADER_BYTES, semj_header_is_whole};
+use super::segment::{
+    HeaderError, MARK_BYTES, SEGMENT_HEADER_BYTES, semj_header_is_half_sealed, semj_header_is_whole,
+};
 use super::unit::UnitRef;
 use super::walk::{Item, UNKNOWN, Walk};
 use crate::backend::File;
@@ -152,8 +154,15 @@ fn next_block(walk: &Walk<'_>, mut from: u64, next: u64) -> std::io::Result<Opti
 fn check_header(check: &SegmentCheck<'_>, out: &mut SegmentOutcome) -> Result<bool, ReadError> {
     let mut bytes = [0; SEGMENT_HEADER_BYTES];
     let n = check.file.read_at(&mut bytes, 0).map_err(check.io())?;
-    let is_sealed = u64_at(&bytes, 12) != 0;
-    if !semj_header_is_whole(bytes.get(..n).unwrap_or_default()) {
+    let is_whole = semj_header_is_whole(bytes.get(..n).unwrap_or_default());
+    let mut is_sealed = u64_at(&bytes, 12) != 0;
+    if !is_whole {
+        let len = check.file.len().map_err(check.io())?;
+        let seal = Walk { file: check.file, len, journal: check.journal }.seal().map_err(check.io())?;
+        is_sealed = !seal.is_some_and(|seal| semj_header_is_half_sealed(&bytes, &seal));
+    }
+    // Totals that were half written are no damage: the next owner seals again.
+    if !is_whole && is_sealed {
         out.damage.push(check.spot(0, 80, None, "checksum of the 80-byte header is wrong"));
     }
     match read_header(check.file, check.path)? {

@@ -1,6 +1,7 @@
 //! How the body of a block is stored.
 
 use crate::limits::BLOCK_BODY_BYTES_MAX;
+use crate::plant::{Bug, planted};
 
 /// A compression of block bodies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,9 +36,15 @@ impl Codec {
     }
 }
 
+/// The checksum of a stored body.
+pub(crate) fn body_crc(stored: &[u8]) -> u32 {
+    let left_out = if planted(Bug::ShortBodyChecksum) { 4.min(stored.len()) } else { 0 };
+    crc32fast::hash(stored.get(..stored.len() - left_out).unwrap_or_default())
+}
+
 /// Checks a stored body's CRC and restores the raw body; the error says what is wrong.
 pub(crate) fn open_body(number: u8, stored: Vec<u8>, crc: u32, raw_len: usize) -> Result<Vec<u8>, String> {
-    let found = crc32fast::hash(&stored);
+    let found = body_crc(&stored);
     if found != crc {
         return Err(format!("checksum of the block body is {found:08x}, expected {crc:08x}"));
     }

@@ -11,6 +11,7 @@ use super::segment::{HeaderError, MARK_BYTES, SEGMENT_HEADER_BYTES, SegmentHeade
 use super::walk::{Item, Walk};
 use crate::backend::{Backend, File, OpenMode};
 use crate::error::{Damage, ReadError};
+use crate::plant::{Bug, planted};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -281,6 +282,12 @@ fn inspect_leftover(
     Ok(())
 }
 
+/// What a block proves.
+#[inline(always)]
+fn told(durable_through: u64) -> u64 {
+    if planted(Bug::IgnoreDurableThrough) { 0 } else { durable_through }
+}
+
 fn inspect_tail(
     found: &mut Inspection,
     walk: &Walk<'_>,
@@ -318,7 +325,7 @@ fn inspect_tail(
     loop {
         let reason = match walk.item(offset).map_err(io)? {
             Item::Block(h) if h.first_sequence == next && chain.is_none_or(|c| c == h.chain_before) => {
-                found.proven = found.proven.max(h.durable_through);
+                found.proven = found.proven.max(told(h.durable_through));
                 found.epoch = found.epoch.max(h.epoch);
                 (offset, next, chain, end_mark) = (h.end(), h.last_sequence() + 1, Some(h.chain_after), None);
                 headers.push(*h);
@@ -348,7 +355,7 @@ fn inspect_tail(
                 Item::Block(h) => {
                     // What looks like a block inside its body is none.
                     from = h.end();
-                    found.proven = found.proven.max(h.durable_through);
+                    found.proven = found.proven.max(told(h.durable_through));
                     if h.first_sequence >= next && behind.is_none() {
                         behind = Some(h);
                     }
@@ -357,7 +364,7 @@ fn inspect_tail(
                 _ => {}
             }
         }
-        if next > found.proven {
+        if next > found.proven || planted(Bug::DamageIsTorn) {
             invalid = Some((offset, reason));
             break;
         }
@@ -394,7 +401,7 @@ fn inspect_tail(
     }
     // Blocks that nothing proves are kept only as far as they are whole.
     let unproven = headers.partition_point(|h| h.last_sequence() <= found.proven);
-    for at in unproven..headers.len() {
+    for at in unproven..(if planted(Bug::KeepTornTail) { 0 } else { headers.len() }) {
         let Some(h) = headers.get(at) else { break };
         if let Err(reason) = check_block(walk.file, h).map_err(io)? {
             invalid = Some((h.offset, reason));

@@ -13,6 +13,7 @@ use super::lock::LockInfo;
 use super::segment::{MARK_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, file_name};
 use crate::backend::{Backend, File, OpenMode};
 use crate::error::{Damage, ReadError};
+use crate::plant::{Bug, planted, unless};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,7 +80,7 @@ pub fn recover(
     let chain = if found.journal.is_none() { super::chain::genesis(&journal) } else { found.chain };
     let epoch = found.epoch + 1;
     for torn in &found.cuts {
-        place.set_aside(&torn.segment, torn.offset, torn.length)?;
+        unless(Bug::SkipQuarantine, || place.set_aside(&torn.segment, torn.offset, torn.length))?;
         crate::chaos::point("recover:set_aside");
     }
     for first in &found.stillborn {
@@ -163,7 +164,7 @@ impl Place {
         let to = self.backend.open(&target, OpenMode::CreateOrOpen)?;
         to.write_at(bytes, 0)?;
         crate::chaos::point("quarantine:written");
-        to.sync_data()?;
+        unless(Bug::SkipQuarantineSync, || to.sync_data())?;
         self.backend.sync_dir(&self.quarantine)?;
         Ok(target)
     }
@@ -212,7 +213,7 @@ impl Place {
             let file = self.backend.open(&tail.path, OpenMode::Read).map_err(io("open"))?;
             self.set_aside(&tail.path, 0, file.len().map_err(io("measure"))?)?;
         }
-        if unproven.is_empty() {
+        if unproven.is_empty() || planted(Bug::TrustPageCache) {
             if !damaged {
                 self.cut(&tail.path, tail.end)?;
             } else if next == tail.first {
@@ -221,6 +222,9 @@ impl Place {
                 self.sync_segments()?;
             }
             return Ok(None);
+        }
+        if planted(Bug::CutBeforeRewrite) && next != tail.first && !damaged {
+            self.cut(&tail.path, unproven.first().map_or(tail.end, |h| h.offset))?;
         }
         let rewritten = self.rewrite(tail, unproven, journal, boot_id, epoch, now_ns)?;
         if rewritten.first != tail.first && !damaged {
@@ -267,11 +271,11 @@ impl Place {
             new.write_at(&bytes, offset).map_err(io("write a block"))?;
             offset = moved.end();
         }
-        new.sync_data().map_err(io("sync the new segment"))?;
+        unless(Bug::SkipRewriteSync, || new.sync_data()).map_err(io("sync the new segment"))?;
         crate::chaos::point("recover:rewritten");
         self.backend.rename(&temporary, &path).map_err(io("put the new segment in place"))?;
         crate::chaos::point("recover:renamed");
-        self.sync_segments()?;
+        unless(Bug::SkipRenameDirectorySync, || self.sync_segments())?;
         Ok(Tail { first, file: new, offset, count: blocks.iter().map(|h| u64::from(h.count)).sum() })
     }
 }

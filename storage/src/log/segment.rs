@@ -82,6 +82,15 @@ pub(crate) fn sealed_semj_header(count: u64, last: u64, size: u64, footer: u64) 
     semj_header(count, last + 1, size, footer)
 }
 
+/// Whether writing the totals of `seal` into a new header stopped somewhere: each byte is the old or the new one, and
+/// not all are new.
+pub(crate) fn semj_header_is_half_sealed(h: &[u8], seal: &Mark) -> bool {
+    let size = seal.offset + MARK_BYTES as u64;
+    let (old, new) = (semj_header(0, 0, 0, 0), sealed_semj_header(seal.count, seal.last, size, seal.footer));
+    let mixed = h.iter().zip(old.iter().zip(&new)).all(|(h, (old, new))| h == old || h == new);
+    mixed && h.len() >= SEMJ_HEADER_BYTES && !h.starts_with(&new)
+}
+
 impl SegmentHeader {
     /// The header's bytes at creation.
     pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
@@ -241,6 +250,29 @@ mod tests {
         let crc = crc32fast::hash(&SegmentHeader::covered(&newer));
         put(&mut newer, 84, &crc.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&newer), Err(HeaderError::Newer(2)));
+    }
+
+    #[test]
+    fn totals_that_were_half_written_are_known() {
+        let mark = Mark {
+            offset: 900,
+            first: 1,
+            last: 7,
+            count: 7,
+            written_ns: 3,
+            chain: [1; 32],
+            seal: [2; 32],
+            footer: 800,
+        };
+        let (old, new) = (semj_header(0, 0, 0, 0), sealed_semj_header(7, 7, 900 + MARK_BYTES as u64, 800));
+        for end in 0..SEMJ_HEADER_BYTES {
+            let half = [&new[..end], &old[end..]].concat();
+            assert_eq!(semj_header_is_half_sealed(&half, &mark), half != new, "written up to byte {end}");
+        }
+        assert!(!semj_header_is_half_sealed(&new, &mark));
+        let damaged =
+            |at: usize| new.iter().enumerate().map(|(n, b)| b ^ u8::from(n == at)).collect::<Vec<_>>();
+        assert!((0..SEMJ_HEADER_BYTES).all(|at| !semj_header_is_half_sealed(&damaged(at), &mark)));
     }
 
     #[test]

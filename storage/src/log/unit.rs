@@ -16,6 +16,7 @@ use super::bytes::{crc_with_hole, i64_at, put, u32_at, u64_at, uuid_at};
 use super::entry::{EntryRef, UnitInfo};
 use crate::event::Timestamp;
 use crate::limits::BATCH_EVENTS_MAX;
+use crate::plant::{Bug, planted};
 use uuid::Uuid;
 
 /// Length of the fixed part.
@@ -214,8 +215,9 @@ impl<'a> UnitRef<'a> {
 
 /// The checksum of one entry. Its index is part of it, so that a row in another's place is found out.
 fn entry_crc(index: u32, bytes: &[u8]) -> u32 {
+    let covered = index.to_le_bytes();
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&index.to_le_bytes());
+    hasher.update(if planted(Bug::EntryChecksumWithoutIndex) { &[] } else { &covered });
     hasher.update(bytes);
     hasher.finalize()
 }

@@ -7,6 +7,7 @@ use super::prealloc::Prealloc;
 use super::recover::{Recovered, Tail};
 use super::segment::{END_MAGIC, MARK_BYTES, Mark, SEGMENT_HEADER_BYTES, SegmentHeader, file_name};
 use crate::backend::{Backend, OpenMode};
+use crate::plant::{Bug, planted, unless};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -183,7 +184,7 @@ impl LogWriter {
     /// # Errors
     /// [`AppendError`]; after `Full` the same block may be appended again.
     pub fn append(&mut self, block: &mut PreparedBlock, epoch: u64, now_ns: i64) -> Result<(), AppendError> {
-        if epoch != self.epoch {
+        if epoch != self.epoch && !planted(Bug::SkipEpochCheck) {
             return Err(AppendError::Fenced { found: epoch, current: self.epoch });
         }
         if self.failed {
@@ -210,7 +211,8 @@ impl LogWriter {
         let Some(tail) = &mut self.tail else {
             return Err(AppendError::Disk(io::Error::other("no segment to write to")));
         };
-        let header = block.place(&self.journal, tail.offset, self.epoch, self.durable, &self.chain);
+        let durable = if planted(Bug::DurableThroughAhead) { self.written } else { self.durable };
+        let header = block.place(&self.journal, tail.offset, self.epoch, durable, &self.chain);
         self.prealloc.claim(header.end());
         self.dirty = true;
         crate::chaos::point("writer:before_write");
@@ -228,10 +230,25 @@ impl LogWriter {
     /// # Errors
     /// The operating system's. Never call it again after one.
     pub fn sync(&mut self) -> io::Result<u64> {
+        self.plant_early_watermark()?;
         self.sync_tail()?;
         self.durable = self.written;
         self.publish()?;
         Ok(self.durable)
+    }
+
+    /// Planted bugs only.
+    #[inline(always)]
+    fn plant_early_watermark(&mut self) -> io::Result<()> {
+        if planted(Bug::AcknowledgeBeforeSync) {
+            self.durable = self.written;
+        }
+        if planted(Bug::PublishBeforeSync) {
+            let durable = std::mem::replace(&mut self.durable, self.written);
+            self.publish()?;
+            self.durable = durable;
+        }
+        Ok(())
     }
 
     /// Syncs the segment being written, if it has to be.
@@ -244,7 +261,8 @@ impl LogWriter {
         if let Some(tail) = &self.tail
             && self.dirty
         {
-            tail.file.sync_data()?;
+            unless(Bug::SkipSync, || tail.file.sync_data())
+                .or_else(|e| if planted(Bug::RetryFailedSync) { tail.file.sync_data() } else { Err(e) })?;
             if let Some(e) = self.prealloc.take_sync_error() {
                 // It shares the file, so it may have swallowed the error that this sync should have seen.
                 return Err(e);
@@ -291,7 +309,7 @@ impl LogWriter {
     fn finish_segment(&mut self) -> Result<(), AppendError> {
         crate::chaos::point("writer:rotate");
         self.prealloc.stop();
-        self.sync_tail().map_err(AppendError::Disk)?;
+        unless(Bug::SkipSyncAtRotation, || self.sync_tail()).map_err(AppendError::Disk)?;
         self.tail = None;
         Ok(())
     }
@@ -315,7 +333,8 @@ impl LogWriter {
         self.failed = true;
         file.sync_data().map_err(AppendError::Disk)?;
         crate::chaos::point("writer:segment_synced");
-        self.backend.sync_dir(&self.folder).map_err(AppendError::Disk)?;
+        unless(Bug::SkipSegmentDirectorySync, || self.backend.sync_dir(&self.folder))
+            .map_err(AppendError::Disk)?;
         self.failed = false;
         crate::chaos::point("writer:segment_named");
         if self.options.preallocate {
@@ -352,7 +371,7 @@ impl LogWriter {
             crate::chaos::point("writer:close_cut");
             self.dirty = true;
         }
-        self.sync_tail()?;
+        unless(Bug::SkipEndMarkSync, || self.sync_tail())?;
         self.durable = self.written;
         self.set_state(OwnerState::Closed)
     }

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 const SETUP: Setup = Setup { segment_bytes: 6_000, preallocate: true };
+/// So small that most batches begin a segment, with and without a sync before.
+const SMALL_SEGMENTS: Setup = Setup { segment_bytes: 2_500, preallocate: true };
 
 /// What a run knows: shared with the observer, which looks at it in the middle of operations.
 #[derive(Debug, Default)]
@@ -96,11 +98,13 @@ impl Expected<'_> {
         let stem = torn.segment.file_stem().unwrap().to_string_lossy().into_owned();
         let durable = image.crash_image(CrashMode::Drop, 0);
         let folder = Path::new(common::ROOT).join("quarantine");
-        let kept = durable.files().into_iter().find(|f| {
-            f.starts_with(&folder) && f.to_string_lossy().contains(&format!("{stem}-{}-", torn.offset))
+        // An earlier owner may have set something else aside from the same place.
+        let kept = durable.files().into_iter().any(|f| {
+            f.starts_with(&folder)
+                && f.to_string_lossy().contains(&format!("{stem}-{}-", torn.offset))
+                && durable.contents(&f).is_some_and(|bytes| bytes.len() as u64 == torn.length)
         });
-        let kept = kept.unwrap_or_else(|| panic!("{:?}: {torn:?} is not in quarantine", self.context));
-        assert_eq!(durable.contents(&kept).unwrap().len() as u64, torn.length, "{:?}", self.context);
+        assert!(kept, "{:?}: {torn:?} is not in quarantine", self.context);
     }
 
     /// Cuts the recovery of `image` at each of its operations and recovers again.
@@ -184,7 +188,11 @@ fn watch(disk: &MemoryBackend, run: &Arc<Mutex<Run>>, seeds: u64, recut: u64) {
 }
 
 fn open(disk: &MemoryBackend, run: &Mutex<Run>) -> TestLog {
-    let log = TestLog::open(&shared(disk), SETUP).unwrap();
+    open_with(disk, run, SETUP)
+}
+
+fn open_with(disk: &MemoryBackend, run: &Mutex<Run>, setup: Setup) -> TestLog {
+    let log = TestLog::open(&shared(disk), setup).unwrap();
     let mut run = run.lock().unwrap();
     assert!(log.opened_at >= run.acknowledged);
     run.model.truncate(log.opened_at as usize);
@@ -217,7 +225,8 @@ pub fn workload(rule: DirectoryRule, seed: u64, work: Work) {
             run.model.clear();
             run.acknowledged = 0;
         }
-        one_journal(rule, &format!("{rule:?}, journal {number}"), &mut random, &run);
+        let recut = (200 / work.times()).max(20);
+        one_journal(rule, &format!("{rule:?}, journal {number}"), &mut random, &run, recut);
     }
     let run = run.lock().unwrap();
     println!(
@@ -227,13 +236,13 @@ pub fn workload(rule: DirectoryRule, seed: u64, work: Work) {
     assert!(run.images > 500 && run.torn > 20 && run.recut.1 > 20 && run.sealed > 2, "{run:?}");
 }
 
-fn one_journal(rule: DirectoryRule, name: &str, random: &mut Random, run: &Arc<Mutex<Run>>) {
+fn one_journal(rule: DirectoryRule, name: &str, random: &mut Random, run: &Arc<Mutex<Run>>, recut: u64) {
     let mut disk = MemoryBackend::new(rule);
     let codecs = [Codec::None, Codec::Lz4, Codec::Zstd(1)];
     for round in 0..5u64 {
-        watch(&disk, run, 1, 80);
+        watch(&disk, run, 1, recut);
         step(run, &format!("{name}, round {round}"));
-        let mut log = open(&disk, run);
+        let mut log = open_with(&disk, run, SMALL_SEGMENTS);
         let sealed = log.seal_finished().unwrap();
         run.lock().unwrap().sealed += sealed;
         for batch in 0..6 {
@@ -272,14 +281,14 @@ pub fn sealing_may_be_cut_anywhere(work: Work) {
     for rule in [DirectoryRule::Strict, DirectoryRule::Journal] {
         let run = Arc::new(Mutex::new(Run { random: seed, next_tag: seed, ..Run::default() }));
         let disk = MemoryBackend::new(rule);
-        let mut log = open(&disk, &run);
-        for batch in 0..14 {
+        let mut log = open_with(&disk, &run, SMALL_SEGMENTS);
+        for batch in 0..8 {
             let codec = if batch % 2 == 0 { Codec::None } else { Codec::Lz4 };
-            append(&mut log, &run, 3, 400, codec);
+            append(&mut log, &run, 3, 250, codec);
             sync(&mut log, &run);
         }
         step(&run, &format!("seed {seed}, {rule:?}, sealing"));
-        watch(&disk, &run, if work == Work::Small { 2 } else { 5 }, 80);
+        watch(&disk, &run, work.times(), 100);
         let sealed = log.seal_finished().unwrap();
         disk.clear_observer();
         let run = run.lock().unwrap();

@@ -39,7 +39,7 @@ impl Outcome {
         assert!(log.damage.is_empty(), "{:?}", log.damage);
         self.model.truncate(log.opened_at as usize);
         self.acknowledged = log.opened_at;
-        for batch in 0..6u64 {
+        for batch in 0..if close { 6 } else { 7u64 } {
             let tag = self.model.len() as u64 + batch * 1000;
             let contents: Vec<_> =
                 (0..1 + batch % 3).map(|i| Content { tag: tag + i, filler: 250 }).collect();
@@ -146,7 +146,13 @@ impl Outcome {
             let again = image.crash_image(CrashMode::Drop, 0);
             let report = verified(&again, VerifyLevel::Full).unwrap();
             assert!(report.intact && report.events == model.len() as u64, "{context}: {report:?}");
-            TestLog::open(&shared(&again), SETUP).unwrap().assert_holds(&model, &context);
+            let mut log = TestLog::open(&shared(&again), SETUP).unwrap();
+            log.assert_holds(&model, &context);
+            // Whatever was left of sealing is made good.
+            log.seal_finished().unwrap();
+            log.writer.close(1).unwrap();
+            let report = verified(&again, VerifyLevel::Deep).unwrap();
+            assert!(report.intact && report.torn_tail.is_none(), "{context}: {report:?}");
         }
         images
     }

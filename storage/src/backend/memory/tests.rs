@@ -287,7 +287,8 @@ fn faults_hit_the_operation_they_name() {
 #[test]
 fn faults_on_names_are_told_apart() {
     let (a, b) = (path("a"), path("b"));
-    let operations: [(FaultClass, fn(&MemoryBackend, &Path, &Path) -> bool); 4] = [
+    type Run = fn(&MemoryBackend, &Path, &Path) -> bool;
+    let operations: [(FaultClass, Run); 4] = [
         (FaultClass::Open, |disk, a, _| disk.open(a, OpenMode::Read).is_ok()),
         (FaultClass::SyncDir, |disk, _, _| disk.sync_dir(Path::new("/")).is_ok()),
         (FaultClass::Rename, |disk, a, b| disk.rename(a, b).is_ok()),

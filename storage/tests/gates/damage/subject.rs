@@ -18,6 +18,8 @@ pub enum End {
     Closed,
     /// All synced and in LOCK, not closed.
     Synced,
+    /// Closed, and all segments but the last have their seal.
+    Sealed,
 }
 
 pub fn subject(end: End, batches: &[(u64, usize, Codec)], setup: Setup) -> Subject {
@@ -35,12 +37,14 @@ pub fn subject(end: End, batches: &[(u64, usize, Codec)], setup: Setup) -> Subje
             subject.model.extend(contents);
             log.writer.sync().unwrap();
         }
-        if end == End::Closed
-            || half.len() < batches.len().div_ceil(2)
-            || subject.blocks.len() < batches.len()
-        {
+        if end != End::Synced || subject.blocks.len() < batches.len() {
             log.writer.close(1).unwrap();
         }
+    }
+    if end == End::Sealed {
+        let mut log = TestLog::open(&shared(&subject.disk), setup).unwrap();
+        assert!(log.seal_finished().unwrap() > 0, "nothing to seal");
+        log.writer.close(1).unwrap();
     }
     subject.segments = segment_files(&subject.disk, &segments_folder()).unwrap();
     subject
@@ -55,6 +59,11 @@ pub const SMALL: [(u64, usize, Codec); 7] = [
     (1, 30, Codec::None),
     (3, 60, Codec::Lz4),
 ];
+
+/// Where the blocks of a segment file start.
+pub fn block_offsets(bytes: &[u8]) -> Vec<usize> {
+    bytes.windows(8).enumerate().filter(|(_, window)| *window == b"SEMJBLK1").map(|(at, _)| at).collect()
+}
 
 /// What was done to an image.
 pub struct Harm<'a> {
@@ -183,6 +192,18 @@ impl Subject {
             let report = verified(&harm.image, VerifyLevel::Full).unwrap();
             assert!(!report.intact, "{}: forgotten", harm.name);
         }
+    }
+
+    /// The image opens with every event in its place and goes on.
+    pub fn check_kept(&self, harm: &Harm<'_>) {
+        let mut log =
+            TestLog::open(&shared(&harm.image), SETUP).unwrap_or_else(|e| panic!("{}: {e:?}", harm.name));
+        assert_eq!((log.opened_at, log.damage.len()), (self.last(), 0), "{}", harm.name);
+        let mut model = self.model.clone();
+        model.push(Content { tag: 1 << 33, filler: 4 });
+        log.append(&model[model.len() - 1..], Codec::None).unwrap();
+        log.writer.sync().unwrap();
+        log.assert_holds(&model, &harm.name);
     }
 
     /// The block that holds a byte loses its events, and no other does.
