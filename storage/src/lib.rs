@@ -4,6 +4,7 @@ pub mod backend;
 pub mod blobs;
 pub mod error;
 pub mod event;
+pub mod kernel;
 pub mod limits;
 pub mod log;
 pub mod query;
