@@ -6,7 +6,7 @@ use super::Context;
 use super::out::{self, Out, count};
 use super::outcome::{Ended, Outcome, code};
 use super::query::{Selection, walk};
-use semj::kernel::{Cut, How, Numbering, UserspaceHeader, encode_block};
+use semj::kernel::{Cut, Encoded, How, Numbering, UserspaceHeader, encode_block};
 use semj::{Query, Reader, Recorded};
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ const BLOCK_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes in front of the records of a block.
 const BLOCK_HEAD: usize = semj::kernel::BLOCK_A_BYTES;
+
+const _: () = assert!(semj::kernel::RECORD_BYTES_MAX < BLOCK_BYTES_MAX);
 
 /// Where one block ends and the next begins.
 #[derive(Default)]
@@ -86,22 +88,22 @@ impl Measure {
     }
 }
 
-/// Encodes every event of the question and hands its bytes to `each`.
-fn encode_each(
-    events: &mut dyn FnMut(&mut dyn FnMut(Recorded) -> Outcome) -> Result<u64, Ended>,
-    mut each: impl FnMut(&Recorded, &semj::kernel::Encoded, &[u8], usize) -> Outcome,
-) -> Result<u64, Ended> {
-    let mut numbering = Numbering::default();
-    let mut bytes = Vec::new();
-    events(&mut |event| {
-        numbering.learn(&event);
-        bytes.clear();
-        let encoded = numbering.encode(&event, &mut bytes).map_err(|why| Ended {
-            code: code::REFUSED,
-            message: format!("event {}: {why}", event.sequence),
-        })?;
-        each(&event, &encoded, &bytes, numbering.instances())
-    })
+/// Encodes one event after the other; the same events in the same order give the same bytes.
+#[derive(Default)]
+struct Encoder {
+    numbering: Numbering,
+    bytes: Vec<u8>,
+}
+
+impl Encoder {
+    /// The record of the next event is in `bytes` then.
+    fn next(&mut self, event: &Recorded) -> Result<Encoded, Ended> {
+        self.numbering.learn(event);
+        self.bytes.clear();
+        self.numbering
+            .encode(event, &mut self.bytes)
+            .map_err(|why| Ended { code: code::REFUSED, message: format!("event {}: {why}", event.sequence) })
+    }
 }
 
 fn measure(
@@ -112,32 +114,36 @@ fn measure(
     strict: bool,
 ) -> Result<Measure, Ended> {
     let mut all = Measure { bytes: semj::kernel::STREAM_HEADER_BYTES as u64, ..Measure::default() };
-    let mut shape = Blocks::default();
-    encode_each(
-        &mut |each| walk(context, reader, query.clone(), each),
-        |event, encoded, bytes, instances| {
-            if let Some(cut) = encoded.cuts.first().filter(|_| strict) {
-                return Err(Ended {
-                    code: code::REFUSED,
-                    message: format!(
-                        "event {} does not fit a kernel record: {cut} (--strict)",
-                        event.sequence
-                    ),
-                });
-            }
-            all.note(&encoded.cuts);
-            all.records += 1;
-            all.imported += u64::from(encoded.is_imported);
-            all.last_id = all.last_id.max(encoded.event_id);
-            all.bytes += bytes.len() as u64;
-            if blocks && shape.take(bytes.len()) {
-                all.bytes += BLOCK_HEAD as u64;
-            }
-            all.instances = instances;
-            Ok(())
-        },
-    )?;
+    let (mut shape, mut encoder) = (Blocks::default(), Encoder::default());
+    walk(context, reader, query.clone(), |event| {
+        let encoded = encoder.next(&event)?;
+        if let Some(cut) = encoded.cuts.first().filter(|_| strict) {
+            return Err(Ended {
+                code: code::REFUSED,
+                message: format!("event {} does not fit a kernel record: {cut} (--strict)", event.sequence),
+            });
+        }
+        all.note(&encoded.cuts);
+        all.records += 1;
+        all.imported += u64::from(encoded.is_imported);
+        all.last_id = all.last_id.max(encoded.event_id);
+        all.bytes += encoder.bytes.len() as u64;
+        if blocks && shape.take(encoder.bytes.len()) {
+            all.bytes += BLOCK_HEAD as u64;
+        }
+        Ok(())
+    })?;
+    all.instances = encoder.numbering.instances();
     Ok(all)
+}
+
+/// Puts records into a block and writes it.
+fn write_block(out: &mut Out, id: u64, records: &mut Vec<u8>, block: &mut Vec<u8>) -> Outcome {
+    block.clear();
+    encode_block(id, records, block)
+        .map_err(|why| Ended { code: code::REFUSED, message: why.to_string() })?;
+    records.clear();
+    out.bytes(block)
 }
 
 /// Writes the selected events as one stream.
@@ -150,34 +156,21 @@ pub(super) fn run(context: &Context, selection: &Selection, blocks: bool, strict
     let all = measure(context, &reader, &query, blocks, strict)?;
     let mut out = Out::new(true);
     out.bytes(&UserspaceHeader::new(all.records, all.last_id.saturating_add(1), all.bytes).encode())?;
-    let (mut shape, mut records, mut block) = (Blocks::default(), Vec::new(), Vec::new());
-    let mut whole = |out: &mut Out, id: u64, records: &mut Vec<u8>| {
-        block.clear();
-        encode_block(id, records, &mut block)
-            .map_err(|why| Ended { code: code::REFUSED, message: why.to_string() })?;
-        records.clear();
-        out.bytes(&block)
-    };
-    let mut again = |each: &mut dyn FnMut(Recorded) -> Outcome| {
-        let mut found = 0;
-        for event in reader.run(query.clone()).map_err(|e| context.failed(&e))? {
-            found += 1;
-            each(event.map_err(|e| context.failed(&e))?)?;
-        }
-        Ok(found)
-    };
-    encode_each(&mut again, |_, _, bytes, _| {
+    let (mut shape, mut encoder) = (Blocks::default(), Encoder::default());
+    let (mut records, mut block) = (Vec::new(), Vec::new());
+    for event in reader.run(query).map_err(|e| context.failed(&e))? {
+        encoder.next(&event.map_err(|e| context.failed(&e))?)?;
         if !blocks {
-            return out.bytes(bytes);
+            out.bytes(&encoder.bytes)?;
+            continue;
         }
-        if shape.take(bytes.len()) && !records.is_empty() {
-            whole(&mut out, shape.id - 1, &mut records)?;
+        if shape.take(encoder.bytes.len()) && !records.is_empty() {
+            write_block(&mut out, shape.id - 1, &mut records, &mut block)?;
         }
-        records.extend_from_slice(bytes);
-        Ok(())
-    })?;
+        records.extend_from_slice(&encoder.bytes);
+    }
     if !records.is_empty() {
-        whole(&mut out, shape.id, &mut records)?;
+        write_block(&mut out, shape.id, &mut records, &mut block)?;
     }
     out.flush()?;
     all.tell();
@@ -198,5 +191,3 @@ mod tests {
         assert_eq!((begins(&[1 << 19, 1 << 19]), begins(&[1 << 19, 1 << 19, 1])), (1, 2));
     }
 }
-
-const _: () = assert!(semj::kernel::RECORD_BYTES_MAX < BLOCK_BYTES_MAX);

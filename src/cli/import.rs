@@ -290,7 +290,7 @@ impl Work<'_> {
     fn kernel(&mut self, mut events: KernelEvents<'_>, summary: &mut Summary) -> Outcome {
         let mut tickets = Tickets::default();
         let mut number = 0;
-        while let Some(next) = events.next() {
+        for next in events.by_ref() {
             self.go_on()?;
             number += 1;
             match next {

@@ -464,7 +464,7 @@ fn an_event_may_hold_the_largest_record() {
         links: (0..LINKS_MAX as u64).map(links).collect(),
         ..Record::default()
     };
-    record.context.path = Padded::exact(vec![0, 1, 1, 1, 1].repeat(819)).unwrap();
+    record.context.path = Padded::exact([0, 1, 1, 1, 1].repeat(819)).unwrap();
     let bytes = record.to_bytes().unwrap();
     assert_eq!(bytes.len(), RECORD_BYTES_MAX);
     let event = comes_back(&bytes);
