@@ -1,15 +1,24 @@
 //! Streams of kernel records: each record becomes an event that gives the same bytes back.
 
 use semj_storage::event::Event;
-use semj_storage::kernel::{Broken, Instances, Record, Reject, Stream, event_of};
+use semj_storage::kernel::{Broken, Instances, Kind, Record, Reject, STREAM_HEADER_BYTES, Stream, event_of};
 
-/// What a segment of a journal of our own has where a stream has its first record.
-const SEGMENT_MARK: &[u8] = b"SEMJBLK1";
-const SEGMENT_MARK_AT: usize = 256;
+/// Bytes of the head of a segment of our own; it begins with the head of a stream.
+const SEGMENT_HEAD: usize = 256;
+/// What begins every block of a segment.
+const SEGMENT_BLOCK: &[u8] = b"SEMJBLK1";
 
-/// Whether the bytes are a segment of a journal, which begins with the same head as a stream.
+/// Whether the bytes are a segment of a journal: where a stream has its first record, a segment has its format version,
+/// reserved zeros at the end of its head, and then its first block.
 fn is_segment(bytes: &[u8]) -> bool {
-    bytes.get(SEGMENT_MARK_AT..).is_some_and(|rest| rest.starts_with(SEGMENT_MARK))
+    let Some((head, rest)) = bytes.split_at_checked(SEGMENT_HEAD) else { return false };
+    let version = head.get(STREAM_HEADER_BYTES..STREAM_HEADER_BYTES + 4);
+    let reserved = head.get(192..).unwrap_or_default();
+    let looks_so = Kind::guess(bytes) == Kind::UserspaceHeader
+        && version == Some(&[1, 0, 0, 0])
+        && reserved.iter().all(|b| *b == 0);
+    rest.starts_with(SEGMENT_BLOCK)
+        || looks_so && Record::decode(bytes.get(STREAM_HEADER_BYTES..).unwrap_or_default()).is_err()
 }
 
 /// Whether the bytes begin a stream of kernel records.
@@ -105,10 +114,15 @@ mod tests {
     #[test]
     fn segments_of_journals_and_other_versions_are_refused_by_name() {
         let mut segment = UserspaceHeader::new(0, 0, 0).encode().to_vec();
-        segment.resize(256, 0);
-        segment.extend_from_slice(SEGMENT_MARK);
-        assert!(!is_kernel_stream(&segment));
-        assert_eq!(KernelEvents::open(&segment, None).unwrap_err(), StreamError::Segment);
+        segment.extend_from_slice(&[1, 0, 0, 0]);
+        segment.resize(4096, 0);
+        for block in [&[][..], SEGMENT_BLOCK] {
+            segment[256..256 + block.len()].copy_from_slice(block);
+            assert!(!is_kernel_stream(&segment));
+            assert_eq!(KernelEvents::open(&segment, None).unwrap_err(), StreamError::Segment);
+        }
+        let first = [UserspaceHeader::new(0, 0, 0).encode().to_vec(), record(1, 1)].concat();
+        assert!(is_kernel_stream(&first) && KernelEvents::open(&first, None).is_ok());
         let mut header = UserspaceHeader::new(0, 1, 80);
         header.journal.version_major = 2;
         let refused = KernelEvents::open(&header.encode(), None).unwrap_err().to_string();
