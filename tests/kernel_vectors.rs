@@ -6,7 +6,8 @@
 
 use semj_storage::event::Event;
 use semj_storage::kernel::{
-    Instance, Kind, Record, StoreBlock, Stream, bytes_of, checksum, encode_block, event_of, restore, show,
+    Instance, JournalHeader, Kind, Record, StoreBlock, Stream, UserspaceHeader, bytes_of, checksum,
+    encode_block, event_of, restore, show,
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -202,4 +203,31 @@ fn every_flipped_bit_of_a_record_is_refused() {
             assert!(Record::decode(&changed).is_err(), "byte {at}, bit {bit}");
         }
     }
+}
+
+/// The bytes that hexadecimal digits stand for.
+fn hex(digits: &str) -> Vec<u8> {
+    let digits: Vec<u32> = digits.chars().filter_map(|c| c.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
+}
+
+#[test]
+fn heads_and_blocks_have_known_bytes() {
+    let short = hex(
+        "4a4d4553 01000000 00000000 0300000000000000 0500000000000000 5a00000000000000 0000000000000000 00000000 9984003f",
+    );
+    let long = hex(
+        "4a4d4553 01000000 00000000 0300000000000000 0500000000000000 5a00000000000000 0000000000000000 00000000 3312bd27
+         53525355 000000000000000000000000000000000000000000000000",
+    );
+    assert_eq!(JournalHeader::new(3, 5, 90).encode().as_slice(), short);
+    assert_eq!(UserspaceHeader::new(3, 5, 90).encode().as_slice(), long);
+    let block = hex(
+        "524f5453 01000000 0400000000000000 32160000 01000000 00000000 ca150000 ca150000 2a54c1fd
+         fbffffffffffffff 0300000000000000 00000000 2a000000 fbffffffffffffff 0300000000000000 00000000 2a000000
+         0700000000000000 0700000000000000",
+    );
+    let mut made = Vec::new();
+    encode_block(4, &by_hand(), &mut made).unwrap();
+    assert_eq!((&made[..104], &made[104..]), (block.as_slice(), by_hand().as_slice()));
 }
