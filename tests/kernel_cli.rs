@@ -265,3 +265,54 @@ fn golden_vectors_go_through_the_journal_and_are_judged_by_check() {
     assert_eq!(summary(&world, &["all.semj"], 0)["duplicates"], all.len());
     assert!(world.run(&["export", "--format", "semj"], b"").stdout == bytes);
 }
+
+#[test]
+fn an_event_of_our_own_has_the_context_that_the_kernel_would_write() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/kernel/vectors");
+    if !folder.is_dir() {
+        eprintln!("skipped: no vectors at {}", folder.display());
+        return;
+    }
+    let (from, to) = (World::new(), World::new());
+    let names = [
+        "ev_fs_create",
+        "ev_fs_mkdir_no_inode",
+        "ev_fs_write_unicode_path",
+        "ev_graph_node_create",
+        "ev_graph_traverse_no_payload",
+        "ev_vector_create",
+        "ev_agent_reasoning",
+        "ev_agent_no_intent",
+    ];
+    let kernel: Vec<Vec<u8>> =
+        names.iter().map(|n| std::fs::read(folder.join(format!("{n}.bin"))).unwrap()).collect();
+    std::fs::write(from.path("k.semj"), kernel.concat()).unwrap();
+    summary(&from, &["k.semj"], 0);
+    // What a host would emit that saw the same: nothing of the kernel's own numbers and texts.
+    let own: Vec<Value> = from
+        .json(&["export"])
+        .into_iter()
+        .map(|mut event| {
+            let fields = event.as_object_mut().unwrap();
+            for key in ["id", "stream", "metadata", "tags", "confidence", "agent_confidence", "session"] {
+                fields.remove(key);
+            }
+            let graph = fields.get_mut("graph").and_then(Value::as_object_mut);
+            graph.map(|g| g.remove("operation"));
+            let vector = fields.get_mut("vector").and_then(Value::as_object_mut);
+            vector.map(|v| v.remove("element"));
+            event
+        })
+        .collect();
+    to.append(&own);
+    let out = to.run(&["export", "--format", "semj", "--strict"], b"").stdout;
+    for ((record, expected), name) in Stream::open(&out).unwrap().zip(&kernel).zip(names) {
+        let record = record.unwrap();
+        assert!(record[132..] == expected[132..], "{name}");
+        // The rest of the head: kind, cpu, thread, flags, priority, sizes; visibility, relevance, replay priority.
+        for part in [8..16, 32..40, 56..84, 88..108, 116..132] {
+            assert_eq!(record[part.clone()], expected[part.clone()], "{name}: {part:?}");
+        }
+    }
+    assert_eq!(Stream::open(&out).unwrap().count(), names.len());
+}
