@@ -52,6 +52,7 @@ pub use semj_actors::{CommitError, Committed, EmitError, Emitter, GroupTicket, O
 pub use semj_storage::blobs::BlobError;
 pub use semj_storage::error::{Damage, ErrorKind, ReadError};
 pub use semj_storage::event::{self, Category, Event, EventType, Priority, Recorded};
+pub use semj_storage::kernel;
 pub use semj_storage::limits;
 pub use semj_storage::log::{Codec, TornTail};
 pub use semj_storage::query::{Edge, Graph, Query, WalkLimits};

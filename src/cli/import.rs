@@ -8,11 +8,12 @@ use super::{Context, escape, when};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use semj::event::{Event, LineInput, parse_line};
-use semj::import::{Format, detect, import_file};
+use semj::import::{Format, KernelEvents, detect, import_file, is_kernel_stream};
 use semj::{Emitter, ErrorKind, Ticket};
 use serde::Serialize;
 use std::fmt::Display;
 use std::fs;
+use std::mem;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,12 +22,15 @@ use std::time::Duration;
 /// Folders are searched for logs of a known format; symbolic links in them are not followed.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  semj import ~/.claude/projects\n  semj import --format codex rollout.jsonl --json"
+    after_help = "Example:\n  semj import ~/.claude/projects\n  semj import --format codex rollout.jsonl --json\n  semj import --format semj --boot 1a2b kernel.semj"
 )]
 pub(crate) struct Import {
     /// auto, jsonl, semj, claude-code, codex, pi, swe-agent or openhands
     #[arg(long, default_value = "auto", value_parser = kind)]
     format: Kind,
+    /// With semj: a name for the kernel's boot, the same for every stream of it [default: known by its first record]
+    #[arg(long, value_name = "NAME", value_parser = boot)]
+    boot: Option<String>,
     /// Files and folders
     #[arg(required = true)]
     paths: Vec<PathBuf>,
@@ -41,14 +45,26 @@ enum Kind {
     Auto,
     /// Events of our own, as `append` takes them.
     Jsonl,
+    /// The kernel's records.
+    Semj,
     Log(Format),
+}
+
+/// Longest name of a boot, in bytes: it is part of every event's stream.
+const BOOT_BYTES_MAX: usize = 128;
+
+fn boot(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=BOOT_BYTES_MAX => Ok(text.to_owned()),
+        n => Err(format!("expected 1 to {BOOT_BYTES_MAX} bytes, found {n}")),
+    }
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
     match text {
         "auto" => Ok(Kind::Auto),
         "jsonl" => Ok(Kind::Jsonl),
-        "semj" => Err("this build cannot read kernel records yet".into()),
+        "semj" => Ok(Kind::Semj),
         name => Format::parse(name).map(Kind::Log).ok_or_else(|| {
             let known: Vec<_> = Format::ALL.iter().map(|f| f.name()).collect();
             format!("expected auto, jsonl, semj, {}", known.join(", "))
@@ -86,12 +102,13 @@ impl Import {
         let mut work =
             Work { context, emitter: journal.emitter_default(), out: Some(Out::new(context.json())) };
         let mut result = Ok(());
-        let mut unknown = 0;
+        let (mut unknown, mut broken) = (0, 0);
         for file in &files {
             bar.set_message(escape::line(&file.path.display().to_string()));
             match self.import(&mut work, file, &bar) {
                 Ok(Known::Yes) => {}
                 Ok(Known::No) => unknown += u64::from(file.named),
+                Ok(Known::Broken) => broken += 1,
                 Err(ended) => {
                     result = Err(ended);
                     break;
@@ -101,13 +118,11 @@ impl Import {
         }
         bar.finish_and_clear();
         let closed = context.close(journal);
-        result.and(closed).and(if unknown == 0 {
-            Ok(())
-        } else {
-            Err(Ended {
-                code: code::REFUSED,
-                message: format!("{unknown} files are in no known format; --format names one"),
-            })
+        let refused = |message| Err(Ended { code: code::REFUSED, message });
+        result.and(closed).and(match (unknown, broken) {
+            (0, 0) => Ok(()),
+            (0, n) => refused(format!("{n} files of kernel records are not whole")),
+            (n, _) => refused(format!("{n} files are in no known format; --format names one")),
         })
     }
 
@@ -155,6 +170,8 @@ impl Import {
         let log = match self.format {
             Kind::Log(format) => Some(format),
             Kind::Jsonl => None,
+            Kind::Semj => return self.kernel(work, &bytes, name, bar),
+            Kind::Auto if is_kernel_stream(&bytes) => return self.kernel(work, &bytes, name, bar),
             Kind::Auto => match detect(&file.path, &bytes) {
                 Some(format) => Some(format),
                 None if is_own(&bytes) => None,
@@ -194,6 +211,27 @@ impl Import {
         }
         Ok(Known::Yes)
     }
+
+    /// Imports a stream of kernel records.
+    fn kernel(
+        &self,
+        work: &mut Work<'_>,
+        bytes: &[u8],
+        file: String,
+        bar: &ProgressBar,
+    ) -> Result<Known, Ended> {
+        let events = match KernelEvents::open(bytes, self.boot.as_deref()) {
+            Ok(events) => events,
+            Err(e) => {
+                bar.suspend(|| out::complain(&format!("{file}: {e}")));
+                return Ok(Known::Broken);
+            }
+        };
+        let mut summary = Summary { file, format: "semj".into(), ..Summary::default() };
+        work.kernel(events, &mut summary)?;
+        bar.suspend(|| work.tell(&summary))?;
+        Ok(if summary.losses.is_empty() { Known::Yes } else { Known::Broken })
+    }
 }
 
 /// A file to import.
@@ -207,6 +245,8 @@ struct Found {
 enum Known {
     Yes,
     No,
+    /// It was, but some of it was refused, and that matters: kernel records are exact.
+    Broken,
 }
 
 /// Whether the first line that is not blank is an event of our own.
@@ -224,6 +264,9 @@ fn is_own(bytes: &[u8]) -> bool {
     false
 }
 
+/// Tickets that are held at most before they are waited for.
+const SETTLE_EVERY: usize = 65_536;
+
 struct Work<'c> {
     context: &'c Context,
     emitter: Emitter,
@@ -240,6 +283,29 @@ impl Work<'_> {
             summary.events += 1;
             self.emit(event, 0, &mut tickets, summary)?;
         }
+        self.settle(tickets, summary)
+    }
+
+    /// Emits the events of a stream of kernel records; refusals are counted by record.
+    fn kernel(&mut self, mut events: KernelEvents<'_>, summary: &mut Summary) -> Outcome {
+        let mut tickets = Tickets::default();
+        let mut number = 0;
+        for next in events.by_ref() {
+            self.go_on()?;
+            number += 1;
+            match next {
+                Ok(event) => {
+                    summary.records += 1;
+                    summary.events += 1;
+                    self.emit(event, number, &mut tickets, summary)?;
+                }
+                Err(broken) => summary.losses.push(LossLine { line: number, reason: broken.to_string() }),
+            }
+            if tickets.ones.len() >= SETTLE_EVERY {
+                self.settle(mem::take(&mut tickets), summary)?;
+            }
+        }
+        summary.session = events.instance().map(|boot| format!("kernel:{boot}")).unwrap_or_default();
         self.settle(tickets, summary)
     }
 
@@ -363,7 +429,7 @@ mod tests {
 
     fn found(paths: &[&Path]) -> Result<Vec<(PathBuf, bool)>, Ended> {
         let paths = paths.iter().map(|p| p.to_path_buf()).collect();
-        let import = Import { format: Kind::Auto, paths, wait: Duration::ZERO };
+        let import = Import { format: Kind::Auto, boot: None, paths, wait: Duration::ZERO };
         Ok(import.files()?.into_iter().map(|f| (f.path, f.named)).collect())
     }
 
@@ -394,6 +460,8 @@ mod tests {
     fn formats_are_named() {
         assert_eq!(kind("auto"), Ok(Kind::Auto));
         assert_eq!(kind("codex"), Format::parse("codex").map(Kind::Log).ok_or_else(String::new));
+        assert_eq!(kind("semj"), Ok(Kind::Semj));
+        assert!(boot("").is_err() && boot(&"b".repeat(129)).is_err() && boot("b").is_ok());
         assert!(kind("csv").unwrap_err().contains("codex"));
     }
 

@@ -6,10 +6,12 @@ mod completions;
 mod doctor;
 mod escape;
 mod export;
+mod export_semj;
 mod fields;
 mod filters;
 mod import;
 mod interrupt;
+mod kernel;
 mod lines;
 mod out;
 mod outcome;
@@ -78,6 +80,7 @@ enum Command {
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
     Import(import::Import),
+    Kernel(kernel::Kernel),
     Bench(bench::Bench),
     Completions(completions::Completions),
 }
@@ -179,6 +182,7 @@ fn run(command: &Command, context: &Context) -> Outcome {
         Command::Verify(args) => args.run(context),
         Command::Doctor(args) => args.run(context),
         Command::Import(args) => args.run(context),
+        Command::Kernel(args) => args.run(context),
         Command::Bench(args) => args.run(context),
         Command::Completions(args) => args.run(),
     }

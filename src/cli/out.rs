@@ -83,7 +83,11 @@ impl Style {
 /// One JSON object on one line. Beyond ASCII, only strings occur in JSON, so whatever could act on a terminal or
 /// split the line can be escaped in the finished text.
 pub(crate) fn json_line(value: &impl serde::Serialize) -> String {
-    let text = serde_json::to_string(value).unwrap_or_else(|_| "{}".into());
+    json_text(serde_json::to_string(value).unwrap_or_else(|_| "{}".into()))
+}
+
+/// One line of finished JSON text, with whatever could act on a terminal or split the line escaped.
+pub(crate) fn json_text(text: String) -> String {
     if text.is_ascii() && !text.contains('\u{7F}') {
         return text;
     }

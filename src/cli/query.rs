@@ -24,7 +24,8 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    fn query(&self) -> semj::Query {
+    /// The question, seen from now.
+    pub(crate) fn query(&self) -> semj::Query {
         let mut query = self.filters.query_now().reverse(self.reverse);
         query.limit = self.limit;
         query
@@ -40,7 +41,8 @@ impl Selection {
         self.judge(found).map(|()| found)
     }
 
-    fn judge(&self, found: u64) -> Outcome {
+    /// Ends with a negative finding where nothing was found and that was asked for.
+    pub(crate) fn judge(&self, found: u64) -> Outcome {
         if self.fail_empty && found == 0 { Err(Ended::quiet(code::FINDING)) } else { Ok(()) }
     }
 }

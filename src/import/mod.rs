@@ -26,6 +26,7 @@ mod lineage;
 mod lines;
 mod openhands;
 mod pi;
+mod semj;
 mod swe_agent;
 mod tools;
 
@@ -33,6 +34,7 @@ mod tools;
 mod damage_tests;
 
 pub use detect::detect;
+pub use semj::{KernelEvents, StreamError, is_kernel_stream};
 
 use semj_storage::event::Event;
 use std::fmt;

@@ -5,6 +5,7 @@ pub mod blobs;
 pub mod chaos;
 pub mod error;
 pub mod event;
+pub mod kernel;
 pub mod limits;
 pub mod log;
 pub mod plant;

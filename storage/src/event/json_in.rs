@@ -6,7 +6,7 @@ use super::json_fields::{
 };
 use super::json_value::{Json, Members, Reader, shorten};
 use super::{
-    Event, EventType, Extra, Flags, GraphContext, LimitExceeded, Link, SystemContext, VectorContext,
+    Event, EventType, Extra, Flags, GraphContext, LimitExceeded, Link, Payload, SystemContext, VectorContext,
 };
 use crate::limits::{BATCH_EVENTS_MAX, LINE_BYTES_MAX, NESTING_MAX};
 use std::fmt;
@@ -180,6 +180,15 @@ pub fn parse_line(line: &[u8]) -> Result<LineInput, InputError> {
         b'[' => group(&mut reader).map(LineInput::Group),
         _ => event(&mut reader).map(|e| LineInput::Event(Box::new(e))),
     }
+}
+
+/// Whether `text` is what this reader would keep of itself as a payload, byte for byte.
+pub(crate) fn is_canonical_payload(text: &str) -> bool {
+    if text == "null" || serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return false;
+    }
+    let value = Reader::new(text).value(2).filter(|v| v.too_deep().is_none());
+    matches!(value.map(payload), Some(Ok(Payload::Json(kept))) if kept.as_str() == text)
 }
 
 fn group(reader: &mut Reader<'_>) -> Result<Vec<Event<'static>>, InputError> {

@@ -15,6 +15,7 @@ mod types;
 mod validate;
 
 pub use codec::{decode_body, encode_body};
+pub(crate) use json_in::is_canonical_payload;
 pub use json_in::{InputError, InputErrorKind, LineInput, parse_line};
 pub use json_out::to_json;
 pub use payload::{BlobRef, EncodedJson, JsonText, Payload};

@@ -1,0 +1,145 @@
+//! What the kernel's records cost: encoding and decoding, beside the bare checksum and copy of the same bytes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, unreachable_pub)]
+
+mod common;
+
+use common::{Args, Runs, Table};
+use semj::event::{Cause, ResolvedCause, Timestamp};
+use semj::kernel::{
+    Context, EventHeader, Instance, Kind, Numbering, Padded, Record, event_of, restore, show,
+};
+use semj::{Event, Journal, Recorded};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Nanoseconds of one call, several times over.
+fn each(runs: usize, calls: u32, mut call: impl FnMut()) -> Runs {
+    let mut all = Runs::default();
+    for _ in 0..=runs {
+        let begin = Instant::now();
+        for _ in 0..calls {
+            call();
+        }
+        all.push(begin.elapsed().as_nanos() as f64 / f64::from(calls));
+    }
+    // The first one warms up.
+    all.0.remove(0);
+    all
+}
+
+/// What an agent's producer writes: an id, an intent, fixed tags and a short payload.
+fn typical() -> Record<'static> {
+    let text = |t: &'static str| t.as_bytes();
+    Record {
+        header: EventHeader {
+            event_id: 9,
+            event_type: 0x0402,
+            ktime: 1_726_000_131_456_813,
+            sequence: 8,
+            cpu_id: 11,
+            process_id: 4250,
+            global_sequence: 8,
+            local_sequence: 8,
+            event_flags: 11,
+            event_priority: 3,
+            root_cause_event_id: 9,
+            agent_visibility_mask: u64::MAX,
+            agent_relevance_score: 50,
+            replay_priority: 3,
+            ..EventHeader::default()
+        },
+        context: Context {
+            session_id: 4250,
+            agent_id: Padded::cut(text("planner-7")),
+            agent_intent: Padded::cut(text("summarise the quarterly notes")),
+            agent_confidence: 75,
+            semantic_tags: Padded::cut(text(r#"{"operation":"agent","agent_id":"planner-7"}"#)),
+            semantic_intent: Padded::cut(text("summarise the quarterly notes")),
+            semantic_confidence: 80,
+            ..Context::default()
+        },
+        payload: text(r#"{"model":"local","tokens":512}"#).into(),
+        ..Record::default()
+    }
+}
+
+/// An event as a journal hands it back.
+fn recorded(event: &Event<'static>) -> Recorded {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(folder.path().join("journal")).unwrap();
+    journal.emitter("bench").emit_blocking(event.clone()).unwrap().wait().unwrap();
+    let found = journal.query().run().unwrap().next().unwrap().unwrap();
+    journal.close(std::time::Duration::from_secs(10)).unwrap();
+    found
+}
+
+fn main() {
+    let Some(args) = Args::parse() else { return };
+    let (runs, calls) = if args.quick { (5, 20_000) } else { (11, 100_000) };
+    let table = Table::new("kernel", &std::env::current_dir().unwrap());
+    let record = typical();
+    let bytes = record.to_bytes().unwrap();
+    let mut out = Vec::with_capacity(1 << 16);
+    let mut copy = bytes.clone();
+
+    let crc = each(runs, calls, || {
+        let mut hasher = crc32fast::Hasher::new_with_initial(u32::MAX);
+        hasher.update(black_box(&bytes));
+        black_box(hasher.finalize());
+    });
+    let fill = each(runs, calls, || black_box(&mut copy).fill(0));
+    let copied = each(runs, calls, || black_box(&mut copy).copy_from_slice(black_box(&bytes)));
+    let rival = format!("crc {}, memset {}, memcpy {}", crc.show(""), fill.show(""), copied.show(""));
+
+    let encode = each(runs, calls, || {
+        out.clear();
+        black_box(&record).encode(&mut out).unwrap();
+        black_box(&out);
+    });
+    table.row("encode a record of 5,442 bytes, ns", "1,000", &encode.show(""), &rival);
+    let decode = each(runs, calls, || {
+        black_box(Record::decode(black_box(&bytes)).unwrap());
+    });
+    table.row("decode it, borrowing, ns", "1,000", &decode.show(""), "");
+
+    let instance = Instance::named("bench");
+    let event = event_of(&bytes, &instance).unwrap();
+    let id = event.given_id().unwrap();
+    let import = each(runs, calls / 10, || {
+        black_box(event_of(black_box(&bytes), &instance).unwrap());
+    });
+    table.row("record to event of the journal, ns", "10,000", &import.show(""), "");
+    let causes: Vec<ResolvedCause> = event
+        .causes()
+        .filter_map(|c| if let Cause::Id(id) = c { Some(ResolvedCause { id, sequence: None }) } else { None })
+        .collect();
+    let export = each(runs, calls / 10, || {
+        out.clear();
+        black_box(restore(black_box(&event), id, &causes, &mut out).unwrap());
+    });
+    assert_eq!(out, bytes);
+    table.row("that event to the same record, ns", "10,000", &export.show(""), "");
+
+    let own = Event::decision("summarise the quarterly notes")
+        .agent("planner-7")
+        .pid(4250)
+        .time(Timestamp(1))
+        .payload(serde_json::json!({"model": "local", "tokens": 512}));
+    let own = recorded(&own);
+    let numbering = Numbering::default();
+    let export = each(runs, calls, || {
+        out.clear();
+        black_box(numbering.encode(black_box(&own), &mut out).unwrap());
+    });
+    table.row("own event to a record, ns", "1,000", &export.show(""), "");
+    let shown = each(runs, calls / 10, || {
+        black_box(show(Kind::Event, black_box(&bytes), false, false).unwrap());
+    });
+    table.row("record to JSON, ns", "", &shown.show(""), "");
+    let kept = event.metadata_json().map_or(0, |m| m.as_str().len());
+    let mut body = Vec::new();
+    semj_storage::event::encode_body(&event, &mut body).unwrap();
+    let measured = format!("{} B, of which {kept} beside the fields", body.len());
+    table.row("an imported record in the journal", "", &measured, &format!("{} B as a record", bytes.len()));
+}
