@@ -1,8 +1,7 @@
 //! Doorbells: contentless messages that say "look at the ledger", at most one of them under way per receiver.
 
-use parking_lot::RwLock;
+use crate::sync::{AtomicBool, Ordering, RwLock};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 type Ring = Box<dyn Fn() + Send + Sync>;
 

@@ -8,8 +8,8 @@ use crate::mail::Bell;
 use crate::messages::BatchRange;
 use crate::sealer::Sealer;
 use crate::shed::Shed;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::watermark::Watermark;
-use parking_lot::Mutex;
 use semj_storage::error::{Damage, ReadError};
 use semj_storage::event::{ResolvedCause, Timestamp};
 use semj_storage::log::entry::{UnitInfo, derived_sequence};
@@ -19,7 +19,6 @@ use semj_storage::log::{
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use uuid::Uuid;
 
 /// Batches under way between ingest and the disk. More would only make the one in front wait longer.
