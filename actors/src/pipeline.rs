@@ -306,10 +306,15 @@ impl Pipeline {
         Ok(Some((generation, self.batch(&mut cores, &chunk, &causes))))
     }
 
-    /// Commits a batch: one write, one `fdatasync`, then the watermark.
-    pub fn commit(&self, mut block: Box<PreparedBlock>) -> Commit {
+    /// Commits a batch of run `generation`: one write, one `fdatasync`, then the watermark.
+    pub fn commit(&self, generation: u64, mut block: Box<PreparedBlock>) -> Commit {
         let last = block.last_sequence();
         let mut writer = self.writer.lock();
+        // A restart takes the same lock. Its run cuts this batch again, and would wait for ever for events that this
+        // commit had taken out of the ledger behind its back.
+        if generation != self.generation() {
+            return Commit::Void;
+        }
         let epoch = writer.epoch();
         crate::chaos::point("persister:before_append");
         match writer.append(&mut block, epoch, self.clock.wall_ns()) {

@@ -93,19 +93,19 @@ impl PersisterActor {
             self.held.push_back((generation, block));
             return;
         }
-        if let Commit::Full(block) = self.write(block) {
+        if let Commit::Full(block) = self.write(generation, block) {
             self.seed.pipeline.storage_full(true);
             self.held.push_back((generation, block));
             ctx.run_later(FULL_RETRY, Self::retry);
         }
     }
 
-    fn write(&mut self, block: Box<PreparedBlock>) -> Commit {
+    fn write(&mut self, generation: u64, block: Box<PreparedBlock>) -> Commit {
         let pipeline = &self.seed.pipeline;
         let (first, last, bytes) = (block.first_sequence(), block.last_sequence(), block.disk_bytes());
         let begun = pipeline.clock().boot_ns();
         self.released = pipeline.watermark().waiting();
-        let commit = pipeline.commit(block);
+        let commit = pipeline.commit(generation, block);
         if matches!(commit, Commit::Done) {
             let took = pipeline.clock().boot_ns() - begun;
             self.commit_ns += (took - self.commit_ns) / MEAN_OVER;
@@ -126,15 +126,18 @@ impl PersisterActor {
                 // The ledger is read again from there: this batch comes back in another one.
                 continue;
             }
-            match self.write(block) {
+            match self.write(generation, block) {
                 Commit::Full(block) => {
                     self.held.push_front((generation, block));
                     ctx.run_later(FULL_RETRY, Self::retry);
                     return;
                 }
                 Commit::Done => {}
-                // Poisoned: there is nothing more to do with any of them.
-                Commit::Void => return self.held.clear(),
+                // There is nothing more to do with any of them.
+                Commit::Void if self.seed.pipeline.watermark().poison().is_some() => {
+                    return self.held.clear();
+                }
+                Commit::Void => {}
             }
         }
         self.seed.pipeline.storage_full(false);

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 enum ToControl {
     Bell,
+    Crash,
     Stop,
 }
 
@@ -28,6 +29,7 @@ fn control(world: &World, mail: &Receiver<ToControl>, persist: &Sender<ToPersist
     for message in mail.iter() {
         match message {
             ToControl::Bell => {}
+            ToControl::Crash => pipeline.restart_run(),
             ToControl::Stop => return,
         }
         pipeline.bells.ingest.heard();
@@ -43,10 +45,7 @@ fn control(world: &World, mail: &Receiver<ToControl>, persist: &Sender<ToPersist
 fn persist(world: &World, mail: &Receiver<ToPersist>, commits: &AtomicUsize) {
     let pipeline = &world.pipeline;
     let commit = |generation, block: Box<PreparedBlock>| {
-        if generation != pipeline.generation() {
-            return;
-        }
-        let done = pipeline.commit(block);
+        let done = pipeline.commit(generation, block);
         assert!(!matches!(done, Commit::Full(_)), "the disk has room");
         world.wake_tasks();
         if matches!(done, Commit::Done) {
@@ -90,7 +89,7 @@ fn emit(world: &World, as_task: bool) -> JoinHandle<Vec<u64>> {
     })
 }
 
-fn run() {
+fn run(crash: bool) {
     let world = World::new();
     let pipeline = world.pipeline.clone();
     let ((to_control, control_mail), (to_persist, persist_mail)) = (channel(), channel());
@@ -109,6 +108,9 @@ fn run() {
         }),
     ];
     let emitters = [emit(&world, false), emit(&world, true)];
+    if crash {
+        to_control.send(ToControl::Crash).unwrap();
+    }
     let mut emitted: Vec<u64> = emitters.into_iter().flat_map(|e| e.join().unwrap()).collect();
     to_control.send(ToControl::Stop).unwrap();
     to_persist.send(ToPersist::Stop).unwrap();
@@ -131,5 +133,10 @@ fn run() {
 
 #[test]
 fn every_ticket_resolves_and_the_record_is_in_order() {
-    check(run);
+    check(|| run(false));
+}
+
+#[test]
+fn every_ticket_resolves_although_the_control_lane_crashes() {
+    check(|| run(true));
 }
