@@ -120,6 +120,7 @@ fn a_full_disk_passes_and_poison_stays() {
         watermark.set_durable(1);
         watermark.fail(CommitError::StorageFull);
         watermark.recovered();
+        assert!(watermark.outcome(2, Level::Durable).is_none(), "nothing is in the way of it");
         watermark.set_durable(2);
         watermark.fail(poisoned());
         // Poison is final, whatever comes behind it.
