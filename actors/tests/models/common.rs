@@ -2,7 +2,7 @@
 
 use crossbeam_channel::Receiver;
 use semj_actors::clock::Clock;
-use semj_actors::ledger::{IdIndex, Ledger, Prepared, Streams};
+use semj_actors::ledger::{IdIndex, Ledger, Prepared, Refused, Streams};
 use semj_actors::model::{Cutting, ticket};
 use semj_actors::watermark::Watermark;
 use semj_actors::{Pipeline, Ticket};
@@ -37,12 +37,17 @@ pub fn ledger() -> Arc<Ledger> {
 
 /// Admits a group; its first sequence.
 pub fn admit(ledger: &Ledger, events: &[Event<'_>]) -> u64 {
+    try_admit(ledger, events).unwrap()
+}
+
+/// Admits a group, or tells why not.
+pub fn try_admit(ledger: &Ledger, events: &[Event<'_>]) -> Result<u64, Refused> {
     let mut prepared = Prepared::default();
     for event in events {
         let slot = ledger.streams().slot(event.stream_or_default()).unwrap();
         prepared.add(event, slot).unwrap();
     }
-    ledger.admit(&prepared, 1, 0, &[]).unwrap().first
+    ledger.admit(&prepared, 1, 0, &[]).map(|admitted| admitted.first)
 }
 
 /// Nothing is ever old enough to be cut for its age alone.

@@ -1,7 +1,9 @@
 //! The whole way of an event, with threads that play the lanes: from admission to a ticket that resolves.
 
-use crate::common::{World, admit, check};
+use crate::common::{World, check, try_admit};
+use semj_actors::ledger::Refused;
 use semj_actors::model::Commit;
+use semj_actors::{CommitError, EmitError};
 use semj_storage::event::Event;
 use semj_storage::log::PreparedBlock;
 use shuttle::future::block_on;
@@ -88,19 +90,64 @@ fn persist(world: &World, mail: &Receiver<ToPersist>, commits: &Commits) {
     }
 }
 
+/// The lanes at work.
+struct Lanes {
+    control: Sender<ToControl>,
+    persist: Sender<ToPersist>,
+    threads: [JoinHandle<()>; 2],
+    commits: Arc<Commits>,
+}
+
+impl Lanes {
+    fn start(world: &World) -> Self {
+        let ((to_control, control_mail), (to_persist, persist_mail)) = (channel(), channel());
+        let (bell_control, bell_persist) = (to_control.clone(), to_persist.clone());
+        let bells = &world.pipeline.bells;
+        bells.ingest.connect(move || drop(bell_control.send(ToControl::Bell)));
+        bells.persist.connect(move || drop(bell_persist.send(ToPersist::Bell)));
+        let commits = Arc::new(Commits::default());
+        let threads = [
+            spawn({
+                let (world, to_persist) = (world.clone(), to_persist.clone());
+                move || control(&world, &control_mail, &to_persist)
+            }),
+            spawn({
+                let (world, commits) = (world.clone(), commits.clone());
+                move || persist(&world, &persist_mail, &commits)
+            }),
+        ];
+        Lanes { control: to_control, persist: to_persist, threads, commits }
+    }
+
+    fn stop(self) -> Arc<Commits> {
+        self.control.send(ToControl::Stop).unwrap();
+        self.persist.send(ToPersist::Stop).unwrap();
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+        self.commits
+    }
+}
+
+/// Emits one event and waits for it.
+fn emit_one(world: &World, as_task: bool, critical: bool) -> Result<(u64, Result<(), CommitError>), Refused> {
+    let sequence = try_admit(world.pipeline.ledger(), &[Event::query("q").stream("shared")])?;
+    world.pipeline.admitted(critical);
+    let held = world.pipeline.ledger().id_of(sequence).is_some();
+    assert!(held || world.watermark().durable() >= sequence, "released before its commit");
+    let ticket = world.ticket(sequence);
+    let outcome = if as_task { block_on(ticket.durable()) } else { ticket.wait() };
+    assert!(outcome.is_err() || world.watermark().durable() >= sequence, "event {sequence} is not durable");
+    Ok((sequence, outcome))
+}
+
 /// One waits as a thread, the other as a task.
 fn emit(world: &World, as_task: bool) -> JoinHandle<Vec<u64>> {
     let world = world.clone();
     spawn(move || {
         let emit = |critical| {
-            let sequence = admit(world.pipeline.ledger(), &[Event::query("q").stream("shared")]);
-            world.pipeline.admitted(critical);
-            let held = world.pipeline.ledger().id_of(sequence).is_some();
-            assert!(held || world.watermark().durable() >= sequence, "released before its commit");
-            let ticket = world.ticket(sequence);
-            let outcome = if as_task { block_on(ticket.durable()) } else { ticket.wait() };
+            let (sequence, outcome) = emit_one(&world, as_task, critical).unwrap();
             assert!(outcome.is_ok(), "event {sequence}: {outcome:?}");
-            assert!(world.watermark().durable() >= sequence);
             sequence
         };
         vec![emit(as_task), emit(!as_task)]
@@ -111,34 +158,16 @@ fn emit(world: &World, as_task: bool) -> JoinHandle<Vec<u64>> {
 fn run(crashes: usize) {
     let world = World::new();
     let pipeline = world.pipeline.clone();
-    let ((to_control, control_mail), (to_persist, persist_mail)) = (channel(), channel());
-    let (bell_control, bell_persist) = (to_control.clone(), to_persist.clone());
-    pipeline.bells.ingest.connect(move || drop(bell_control.send(ToControl::Bell)));
-    pipeline.bells.persist.connect(move || drop(bell_persist.send(ToPersist::Bell)));
-    let commits = Arc::new(Commits::default());
-    let lanes = [
-        spawn({
-            let (world, to_persist) = (world.clone(), to_persist.clone());
-            move || control(&world, &control_mail, &to_persist)
-        }),
-        spawn({
-            let (world, commits) = (world.clone(), commits.clone());
-            move || persist(&world, &persist_mail, &commits)
-        }),
-    ];
+    let lanes = Lanes::start(&world);
     let emitters = [emit(&world, false), emit(&world, true)];
     if crashes > 0 {
-        to_control.send(ToControl::Crash).unwrap();
+        lanes.control.send(ToControl::Crash).unwrap();
     }
     if crashes > 1 {
-        to_persist.send(ToPersist::Crash).unwrap();
+        lanes.persist.send(ToPersist::Crash).unwrap();
     }
     let mut emitted: Vec<u64> = emitters.into_iter().flat_map(|e| e.join().unwrap()).collect();
-    to_control.send(ToControl::Stop).unwrap();
-    to_persist.send(ToPersist::Stop).unwrap();
-    for lane in lanes {
-        lane.join().unwrap();
-    }
+    let commits = lanes.stop();
     emitted.sort_unstable();
     assert_eq!(emitted, [1, 2, 3, 4]);
     assert_eq!((world.watermark().written(), world.watermark().durable()), (4, 4));
@@ -167,4 +196,34 @@ fn every_ticket_resolves_although_the_control_lane_crashes() {
 #[test]
 fn every_ticket_resolves_although_both_lanes_crash() {
     check(|| run(2));
+}
+
+#[test]
+fn poison_leaves_nobody_waiting_and_nobody_is_told_a_lie() {
+    check(|| {
+        let world = World::new();
+        let lanes = Lanes::start(&world);
+        let emitters = [false, true].map(|as_task| {
+            let world = world.clone();
+            spawn(move || {
+                for critical in [as_task, !as_task] {
+                    match emit_one(&world, as_task, critical) {
+                        Ok((_, Ok(()) | Err(CommitError::Poisoned(_)))) => {}
+                        Err(Refused::Error(EmitError::Poisoned(_))) => return,
+                        other => panic!("{other:?}"),
+                    }
+                }
+            })
+        });
+        // As a supervisor does that has seen too many crashes.
+        world.pipeline.poison("too many crashes");
+        world.wake_tasks();
+        for emitter in emitters {
+            emitter.join().unwrap();
+        }
+        lanes.stop();
+        let refused = try_admit(world.pipeline.ledger(), &[Event::query("q")]);
+        assert!(matches!(refused, Err(Refused::Error(EmitError::Poisoned(_)))));
+        assert_eq!(world.watermark().waiting(), 0);
+    });
 }
