@@ -197,7 +197,7 @@ fn it_never_goes_back_and_durable_is_never_ahead_of_written() {
                 })
             })
             .collect();
-        // The second thread is a restart that publishes what is durable already.
+        // Late with what it has written.
         let again = {
             let watermark = watermark.clone();
             spawn(move || watermark.set_written(1))
