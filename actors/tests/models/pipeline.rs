@@ -198,32 +198,42 @@ fn every_ticket_resolves_although_both_lanes_crash() {
     check(|| run(2));
 }
 
-#[test]
-fn poison_leaves_nobody_waiting_and_nobody_is_told_a_lie() {
-    check(|| {
-        let world = World::new();
-        let lanes = Lanes::start(&world);
-        let emitters = [false, true].map(|as_task| {
-            let world = world.clone();
-            spawn(move || {
-                for critical in [as_task, !as_task] {
-                    match emit_one(&world, as_task, critical) {
-                        Ok((_, Ok(()) | Err(CommitError::Poisoned(_)))) => {}
-                        Err(Refused::Error(EmitError::Poisoned(_))) => return,
-                        other => panic!("{other:?}"),
-                    }
+fn poison(lanes: bool) {
+    let world = World::new();
+    let lanes = lanes.then(|| Lanes::start(&world));
+    let emitters = [false, true].map(|as_task| {
+        let world = world.clone();
+        spawn(move || {
+            for critical in [as_task, !as_task] {
+                match emit_one(&world, as_task, critical) {
+                    Ok((_, Ok(()) | Err(CommitError::Poisoned(_)))) => {}
+                    Err(Refused::Error(EmitError::Poisoned(_))) => return,
+                    other => panic!("{other:?}"),
                 }
-            })
-        });
-        // As a supervisor does that has seen too many crashes.
-        world.pipeline.poison("too many crashes");
-        world.wake_tasks();
-        for emitter in emitters {
-            emitter.join().unwrap();
-        }
-        lanes.stop();
-        let refused = try_admit(world.pipeline.ledger(), &[Event::query("q")]);
-        assert!(matches!(refused, Err(Refused::Error(EmitError::Poisoned(_)))));
-        assert_eq!(world.watermark().waiting(), 0);
+            }
+        })
     });
+    // As a supervisor does that has seen too many crashes.
+    world.pipeline.poison("too many crashes");
+    world.wake_tasks();
+    for emitter in emitters {
+        emitter.join().unwrap();
+    }
+    if let Some(lanes) = lanes {
+        lanes.stop();
+    }
+    let refused = try_admit(world.pipeline.ledger(), &[Event::query("q")]);
+    assert!(matches!(refused, Err(Refused::Error(EmitError::Poisoned(_)))));
+    assert!(world.watermark().poison().is_some());
+    assert_eq!(world.watermark().waiting(), 0);
+}
+
+#[test]
+fn poison_in_the_middle_of_commits_leaves_nobody_waiting() {
+    check(|| poison(true));
+}
+
+#[test]
+fn poison_ends_waits_that_no_lane_would_end() {
+    check(|| poison(false));
 }
