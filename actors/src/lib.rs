@@ -11,6 +11,8 @@ pub mod ledger;
 mod mail;
 pub mod messages;
 pub mod metrics;
+#[cfg(feature = "model")]
+pub mod model;
 mod options;
 mod pipeline;
 mod refusals;

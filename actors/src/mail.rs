@@ -1,10 +1,9 @@
 //! Doorbells: contentless messages that say "look at the ledger", at most one of them under way per receiver.
 
+use crate::sync::{AtomicBool, Ordering, RwLock};
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message};
-use parking_lot::RwLock;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 type Ring = Box<dyn Fn() + Send + Sync>;
 

@@ -1,10 +1,9 @@
 //! A run: what an epoch of the pipeline works with, and what is thrown away when one of its actors crashes.
 
 use crate::cores::IngestCore;
-use parking_lot::Mutex;
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 use semj_storage::log::{LogWriter, Prealloc};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// One run. Messages carry its epoch; those of another run are void.
 #[derive(Debug)]

@@ -5,11 +5,10 @@
 //! 3. A refusal is noted before the watermark passes it, so nobody takes a tombstone for a durable event.
 
 use crate::error::{CommitError, PoisonCause};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
 use crossbeam_channel::Sender;
-use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -160,8 +159,10 @@ impl Watermark {
     /// What waiters are told from now on, unless their event is already committed. Poison and closing are final.
     pub fn fail(&self, failure: CommitError) {
         let mut waiters = self.waiters.lock();
-        if !matches!(waiters.failure, Some(CommitError::Poisoned(_))) {
-            waiters.failure = Some(failure);
+        match (&waiters.failure, &failure) {
+            (Some(CommitError::Poisoned(_)), _) => {}
+            (Some(CommitError::Closed), failure) if !matches!(failure, CommitError::Poisoned(_)) => {}
+            _ => waiters.failure = Some(failure),
         }
         self.failed.store(true, Ordering::Release);
         let wakers: Vec<Waker> =
@@ -196,7 +197,12 @@ impl Watermark {
         if !self.failed.load(Ordering::Acquire) {
             return None;
         }
-        self.waiters.lock().failure.clone().map(Err)
+        let waiters = self.waiters.lock();
+        // It may have been committed between the look and the failure: then the failure is not its own.
+        if self.at(level) >= sequence {
+            return Some(Ok(()));
+        }
+        waiters.failure.clone().map(Err)
     }
 
     /// Sleeps until `sequence` is committed, something fails, or the deadline is over.
