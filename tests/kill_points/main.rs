@@ -345,7 +345,8 @@ fn read_beside(path: &std::path::Path, acknowledged: &AtomicU64, ended: &AtomicB
         assert!(last >= must && last >= last_before, "sees {last}, {must} acknowledged, {last_before} seen");
         let mut place = last.saturating_sub(100);
         for event in reader.run(Query::new().after(place).before(last + 1)).unwrap() {
-            let event = event.unwrap();
+            // An owner that is opening it may just have moved what is being read.
+            let Ok(event) = event.map_err(|e| assert!(must == 0, "{e}")) else { break };
             place += 1;
             assert_eq!(event.sequence, place, "dense");
             let (n, _) = child::numbers(&event);
