@@ -111,7 +111,7 @@ impl World {
             if run > 1 && self.of_journal > 0 { self.model.to_try_again(run - 1) } else { Vec::new() };
         let operations = match when {
             // Trees take in whole chunks.
-            When::Points(points) if FULL_CHUNK.iter().any(|p| points.starts_with(p)) => CHUNK_EVENTS,
+            When::Points(points) if FULL_CHUNK.iter().any(|p| points.starts_with(p)) => CHUNK_EVENTS / 2,
             _ => 20 + self.random.below(60),
         };
         let plan = Plan { journal: self.journal(), run, operations, again, is_full };
@@ -304,12 +304,11 @@ fn lines_of(stderr: std::process::ChildStderr) -> Receiver<String> {
 /// Hears the child until it is to be killed, or has ended.
 fn wait_for(when: &When, lines: &Receiver<String>, hear: &mut dyn FnMut(String)) {
     let (mut heard, mut until) = (0, None);
-    let begin = Instant::now();
     if let When::After(time) = when {
-        until = Some(begin + *time);
+        until = Some(Instant::now() + *time);
     }
     loop {
-        let deadline = until.unwrap_or(begin + PATIENCE);
+        let deadline = until.unwrap_or(Instant::now() + PATIENCE);
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 heard += 1;
@@ -364,7 +363,7 @@ fn kills_at_random_moments_lose_nothing() {
     let mut world = World::new();
     let states =
         [Before::AsItIs, Before::AsItIs, Before::AsItIs, Before::NoTrees, Before::BadTrees, Before::Closed];
-    for _ in 0..60 * work() {
+    for _ in 0..40 * work() {
         let before = states[world.random.below(states.len() as u64) as usize];
         if world.of_journal > 0 {
             world.bring_about(before);

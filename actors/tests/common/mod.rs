@@ -2,6 +2,9 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of it")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
+pub mod faulty;
+pub mod hooked;
+
 use semj_actors::clock::SystemClock;
 use semj_actors::{Emitter, Engine, EngineOptions, Ticket};
 use semj_storage::backend::{Backend, DirectoryRule, MemoryBackend};
