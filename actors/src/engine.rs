@@ -322,18 +322,25 @@ impl Engine {
             self.finish_trees(within.min(TREES_AT_CLOSE));
         }
         let left_behind = running.stop(until.max(Instant::now() + END_GRACE));
-        let durable = pipeline.watermark().durable();
         let mut cause = flushed.err().or_else(|| pipeline.watermark().poison().map(CommitError::Poisoned));
-        if cause.is_none() && left_behind.is_empty() {
-            let closed = pipeline.with_writer(END_GRACE, |writer| writer.close(pipeline.clock().wall_ns()));
+        // The end mark has its room even on a full disk.
+        let is_full = matches!(cause, Some(CommitError::StorageFull));
+        if (cause.is_none() || is_full) && left_behind.is_empty() {
+            let closed = pipeline.with_writer(END_GRACE, |writer| {
+                writer.close(pipeline.clock().wall_ns()).map(|()| writer.durable())
+            });
             cause = match closed {
-                Some(Ok(())) => None,
+                Some(Ok(durable)) => {
+                    pipeline.watermark().set_durable(durable);
+                    cause
+                }
                 Some(Err(e)) => {
                     Some(CommitError::Poisoned(PoisonCause(format!("closing failed: {e}").into())))
                 }
-                None => Some(CommitError::Closed),
+                None => cause.or(Some(CommitError::Closed)),
             };
         }
+        let durable = pipeline.watermark().durable();
         pipeline.watermark().fail(CommitError::Closed);
         if left_behind.is_empty() {
             // Emitters may live on; the journal is free all the same.

@@ -213,10 +213,15 @@ impl LogWriter {
         };
         let durable = if planted(Bug::DurableThroughAhead) { self.written } else { self.durable };
         let header = block.place(&self.journal, tail.offset, self.epoch, durable, &self.chain);
-        self.prealloc.claim(header.end());
+        // With each block comes the room for an end mark behind it: a full disk never keeps a journal from closing.
+        let length = block.bytes.len();
+        block.bytes.resize(length + MARK_BYTES, 0);
+        self.prealloc.claim(header.end() + MARK_BYTES as u64);
         self.dirty = true;
         crate::chaos::point("writer:before_write");
-        tail.file.write_at(&block.bytes, tail.offset)?;
+        let wrote = tail.file.write_at(&block.bytes, tail.offset);
+        block.bytes.truncate(length);
+        wrote?;
         crate::chaos::point("writer:after_write");
         tail.offset = header.end();
         tail.count += u64::from(header.count);
@@ -309,6 +314,11 @@ impl LogWriter {
     fn finish_segment(&mut self) -> Result<(), AppendError> {
         crate::chaos::point("writer:rotate");
         self.prealloc.stop();
+        if let Some(tail) = &self.tail {
+            // Nothing is written here any more: no room is kept, and no byte without a checksum.
+            tail.file.set_len(tail.offset).map_err(AppendError::Disk)?;
+            self.dirty = true;
+        }
         unless(Bug::SkipSyncAtRotation, || self.sync_tail()).map_err(AppendError::Disk)?;
         self.tail = None;
         Ok(())

@@ -320,7 +320,11 @@ pub fn recovery_may_be_cut_anywhere(work: Work) {
         let folder = common::segments_folder();
         let segments = semj_storage::log::segment_files(&disk, &folder).unwrap();
         if let (1, Some((_, path))) = (torn, segments.first()) {
-            disk.damage(path, |bytes| bytes.truncate(bytes.len() - 40)).unwrap();
+            // Behind the last block lies the room for an end mark.
+            let torn = |bytes: &mut Vec<u8>| {
+                bytes.truncate(bytes.iter().rposition(|b| *b != 0).unwrap_or(0) - 40);
+            };
+            disk.damage(path, torn).unwrap();
             run.lock().unwrap().model.truncate(2 * (proven + whole));
         }
         if begun {
