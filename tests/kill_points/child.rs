@@ -94,15 +94,28 @@ impl Operation {
     }
 
     fn emit(self, emitter: &Emitter) -> Pending {
-        let mut events = self.events();
-        if self.count > 1 {
-            let group = emitter.emit_all(events).unwrap();
-            let (sequence, duplicate) = (*group.sequences().start(), group.is_duplicate());
-            return Pending { of: self, ticket: group.ticket().clone(), sequence, duplicate };
+        loop {
+            let pending = if self.count > 1 {
+                emitter.emit_all(self.events()).map(|group| Pending {
+                    of: self,
+                    sequence: *group.sequences().start(),
+                    duplicate: group.is_duplicate(),
+                    ticket: group.ticket().clone(),
+                })
+            } else {
+                emitter.emit_blocking(self.events().remove(0)).map(|ticket| Pending {
+                    of: self,
+                    sequence: ticket.sequence(),
+                    duplicate: ticket.is_duplicate(),
+                    ticket,
+                })
+            };
+            match pending {
+                Ok(pending) => return pending,
+                Err(e) if e.is_retryable() => std::thread::yield_now(),
+                Err(e) => panic!("{e}"),
+            }
         }
-        let ticket = emitter.emit_blocking(events.remove(0)).unwrap();
-        let (sequence, duplicate) = (ticket.sequence(), ticket.is_duplicate());
-        Pending { of: self, ticket, sequence, duplicate }
     }
 }
 
@@ -121,7 +134,7 @@ fn mix(n: u64) -> u64 {
 
 fn pad(n: u64) -> usize {
     let mix = mix(n ^ 0x77);
-    if mix % 40 == 0 { 8_000 } else { (mix >> 8) as usize % 300 }
+    if mix.is_multiple_of(40) { 8_000 } else { (mix >> 8) as usize % 300 }
 }
 
 struct Pending {

@@ -108,7 +108,7 @@ impl World {
         self.run += 1;
         let run = self.run;
         let again =
-            if run > 1 && self.of_journal > 0 { self.model.to_try_again(run - 1) } else { Vec::new() };
+            if run > 1 && self.of_journal > 0 { self.model.choose_again(run - 1) } else { Vec::new() };
         let operations = match when {
             // Trees take in whole chunks.
             When::Points(points) if FULL_CHUNK.iter().any(|p| points.starts_with(p)) => CHUNK_EVENTS / 2,
@@ -124,7 +124,7 @@ impl World {
         let lines = lines_of(child.stderr.take().unwrap());
         let acknowledged = AtomicU64::new(0);
         let ended = AtomicBool::new(false);
-        let (path, reads) = (self.journal(), run % 4 == 0);
+        let (path, reads) = (self.journal(), run.is_multiple_of(4));
         let status = std::thread::scope(|scope| {
             let beside = reads.then(|| scope.spawn(|| read_beside(&path, &acknowledged, &ended)));
             let mut hear = |line: String| {

@@ -47,7 +47,7 @@ impl Model {
     }
 
     /// Some operations of a run that have ids, acknowledged or not: to be tried again.
-    pub fn to_try_again(&mut self, run: u64) -> Vec<u64> {
+    pub fn choose_again(&mut self, run: u64) -> Vec<u64> {
         let mut operation = Operation::of(Operation::start(run, 0));
         let mut again = Vec::new();
         // Those around the last acknowledged one may be there or not.
