@@ -34,8 +34,8 @@ struct Suspicion {
     /// The batch that crashed.
     batch: Span,
     crashes: u32,
-    /// The end of the batch in which the search began.
-    until: u64,
+    /// The ends of the batches that were halved, the first one first: what lies behind `batch` comes after it.
+    ends: Vec<u64>,
     /// Its words, once it is refused.
     refused: Option<String>,
 }
@@ -53,10 +53,9 @@ impl Isolation {
         words: &str,
         middle: impl FnOnce(Span) -> Option<u64>,
     ) -> Judgement {
-        let until = self.0.as_ref().map_or(0, |s| s.until).max(batch.last);
         let suspicion = match &mut self.0 {
             Some(s) if s.batch.first == batch.first && s.batch.last >= batch.last => s,
-            other => other.insert(Suspicion { batch, crashes: 0, until, refused: None }),
+            other => other.insert(Suspicion { batch, crashes: 0, ends: Vec::new(), refused: None }),
         };
         if suspicion.refused.is_some() {
             return Judgement::Hopeless;
@@ -68,6 +67,7 @@ impl Isolation {
         }
         match middle(batch) {
             Some(last) if last < batch.last => {
+                suspicion.ends.push(batch.last);
                 suspicion.batch.last = last.max(batch.first);
                 suspicion.crashes = 0;
                 Judgement::Again
@@ -92,13 +92,16 @@ impl Isolation {
 
     /// Everything up to `last` is committed: what is behind it comes next.
     pub fn committed(&mut self, last: u64) {
-        if let Some(s) = self.0.as_mut().filter(|s| s.batch.last <= last) {
-            if s.until <= last {
-                self.0 = None;
-            } else {
-                s.batch = Span { first: last + 1, last: s.until };
+        let Some(s) = self.0.as_mut().filter(|s| s.batch.last <= last) else { return };
+        while s.ends.last().is_some_and(|end| *end <= last) {
+            s.ends.pop();
+        }
+        match s.ends.pop() {
+            Some(end) => {
+                s.batch = Span { first: last + 1, last: end };
                 (s.crashes, s.refused) = (0, None);
             }
+            None => self.0 = None,
         }
     }
 }
