@@ -46,7 +46,7 @@ pub use journal::Journal;
 pub use query::QueryBuilder;
 pub use reader::Reader;
 pub use repair::repair;
-pub use report::{Owner, Status, Verification};
+pub use report::{Health, Owner, Status, Verification};
 pub use semj_actors::metrics;
 pub use semj_actors::{CommitError, Committed, EmitError, Emitter, GroupTicket, OpenError, Ticket};
 pub use semj_storage::blobs::BlobError;

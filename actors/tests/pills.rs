@@ -123,18 +123,16 @@ fn a_stage_that_crashes_on_everything_poisons() {
     emitter.emit_blocking(event(0)).unwrap().wait_timeout(SOON).unwrap();
     chaos::arm_pill("batcher", b"fine");
     let mut refused = 0;
-    let outcome = (1..1_000).find_map(|n| {
-        match emitter.emit_blocking(event(n)) {
-            Ok(ticket) => match ticket.wait_timeout(SOON) {
-                Err(CommitError::Refused { .. }) => {
-                    refused += 1;
-                    None
-                }
-                outcome => Some(format!("{outcome:?}")),
-            },
-            Err(EmitError::Poisoned(cause)) => Some(cause.to_string()),
-            Err(e) => Some(e.to_string()),
-        }
+    let outcome = (1..1_000).find_map(|n| match emitter.emit_blocking(event(n)) {
+        Ok(ticket) => match ticket.wait_timeout(SOON) {
+            Err(CommitError::Refused { .. }) => {
+                refused += 1;
+                None
+            }
+            outcome => Some(format!("{outcome:?}")),
+        },
+        Err(EmitError::Poisoned(cause)) => Some(cause.to_string()),
+        Err(e) => Some(e.to_string()),
     });
     chaos::disarm_pills();
     let outcome = outcome.unwrap();

@@ -30,6 +30,8 @@ pub trait Hands: Send {
     fn abandon_writer(&self);
     /// A function is lost, or everything.
     fn escalate(&self, role: Role, how: Escalation, reason: &str);
+    /// Something happened to an actor, or to a thread.
+    fn tell_health(&self, left_behind: u64);
     /// A call on the record has not returned since (ns of the boot-time clock), or all have.
     fn stalled(&self, since_ns: Option<i64>);
 }
@@ -129,6 +131,7 @@ impl<H: Hands> Duty<H> {
 
     fn hear(&mut self, obituary: &Obituary) {
         crate::metrics::restarted(obituary.role);
+        self.hands.tell_health(self.left_behind.load(Ordering::Relaxed));
         match &obituary.verdict {
             Verdict::Restart { after_ns } => {
                 // Who shares a thread dies with it, and is brought back with the first of them.
