@@ -171,7 +171,11 @@ mod tests {
         assert_eq!(isolation.crashed(alone, "boom", |_| None), Judgement::Refuse(alone));
         assert_eq!(isolation.refused(10), Some("boom"));
         for _ in 0..2 {
-            assert_eq!(isolation.crashed(alone, "boom", |_| None), Judgement::Again, "its tombstone, perhaps");
+            assert_eq!(
+                isolation.crashed(alone, "boom", |_| None),
+                Judgement::Again,
+                "its tombstone, perhaps"
+            );
         }
         assert_eq!(isolation.crashed(alone, "boom", |_| None), Judgement::Hopeless);
     }
