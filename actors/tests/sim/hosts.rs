@@ -111,9 +111,8 @@ impl Hosts {
             drafts[0].filler += 1;
         }
         let is_unticketed = !repeated && drafts.len() == 1 && drafts[0].id.is_none() && saga.once_in(6);
-        let expect = (!repeated && saga.once_in(5)).then(|| {
-            saga.model.borrow().count(drafts[0].stream) + u64::from(saga.once_in(3))
-        });
+        let expect = (!repeated && saga.once_in(5))
+            .then(|| saga.model.borrow().count(drafts[0].stream) + u64::from(saga.once_in(3)));
         self.emit_these(world, &drafts, expect, is_unticketed);
     }
 
@@ -137,6 +136,12 @@ impl Hosts {
         let saga = &world.saga;
         let emitter = saga.pick(&self.emitters);
         saga.see(world.pipeline.ledger());
+        for id in drafts.iter().filter_map(|d| d.id) {
+            let known = saga.model.borrow().ids.get(&id).copied();
+            if let Some(known) = known.filter(|n| world.pipeline.watermark().refusal(*n).is_some()) {
+                saga.model.borrow_mut().refuse(known);
+            }
+        }
         let verdict = saga.model.borrow().judge(drafts, expect);
         let is_standard = saga.settings.is_standard;
         let mut events: Vec<_> = drafts.iter().map(Draft::event).collect();

@@ -2,7 +2,12 @@
 //! who comes next, what breaks, and when. A seed is a whole run, and runs the same way every time.
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
 
 pub mod actor;
 pub mod boundary;

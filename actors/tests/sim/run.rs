@@ -7,7 +7,7 @@ use super::world::World;
 use semj_actors::chaos;
 use semj_actors::simulation::panic_text;
 use semj_storage::backend::{CrashMode, DirectoryRule, MemoryBackend};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -124,7 +124,11 @@ fn live(world: &Rc<World>, is_last: bool) -> Option<MemoryBackend> {
         if world.is_at_rest() {
             break;
         }
-        assert!(step < REST_STEPS && world.clock.now() < until, "it does not come to rest: {}", world.unrest());
+        assert!(
+            step < REST_STEPS && world.clock.now() < until,
+            "it does not come to rest: {}",
+            world.unrest()
+        );
         world.step();
     }
     let (saga, watermark) = (&world.saga, world.pipeline.watermark());
@@ -135,11 +139,35 @@ fn live(world: &Rc<World>, is_last: bool) -> Option<MemoryBackend> {
     }
     let admitted = world.pipeline.ledger().admitted();
     assert_eq!(watermark.durable(), admitted, "all is durable");
-    let tombstones = saga.model.borrow().check(world.pipeline.segments(), admitted).unwrap_or_else(|e| panic!("{e}"));
+    let tombstones =
+        saga.model.borrow().check(world.pipeline.segments(), admitted).unwrap_or_else(|e| panic!("{e}"));
+    let (shed, refused) = told(world);
+    assert_eq!(shed, world.shed.get(), "what was shed is told");
+    let untold = tombstones.iter().find(|n| **n > world.opened_at && !refused.contains(n));
+    assert_eq!(untold, None, "a refusal that nobody tells of");
     saga.model.borrow_mut().refused.extend(tombstones);
     if !is_last && saga.emissions_left.get() > 0 {
         return Some(world.memory.crash_image(CrashMode::Drop, 0));
     }
     let _ = world.journal.borrow().close();
     None
+}
+
+/// How many events the engine says were shed since the opening, and which were refused.
+fn told(world: &World) -> (u64, BTreeSet<u64>) {
+    let (mut shed, mut refused) = (0, BTreeSet::new());
+    let last = world.pipeline.watermark().durable();
+    let read = world.pipeline.segments().read(world.opened_at + 1, last, &mut |entry| {
+        let own = entry.event().filter(|e| e.stream_or_default() == b"semj");
+        if let Some(payload) = own.and_then(|e| e.payload_value().as_json()) {
+            let number = |key: &str| payload.get(key).and_then(serde_json::Value::as_u64);
+            shed += number("semj.shed_events").unwrap_or(0);
+            if let (Some(first), Some(last)) = (number("semj.refused_first"), number("semj.refused_last")) {
+                refused.extend(first..=last);
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    read.unwrap_or_else(|e| panic!("{e}"));
+    (shed, refused)
 }

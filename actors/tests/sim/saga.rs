@@ -54,16 +54,16 @@ impl Settings {
     pub fn from_seed(seed: u64) -> Self {
         let mut random = Random(seed ^ 0x5E77_1265);
         let mut rate = |usual: u64, of_two: u64| {
-            let factor = 1 + random.below(4);
+            let factor = 1 + random.below(6);
             if random.below(2) < of_two { usual * factor / 2 } else { 0 }
         };
         let rates = Rates {
-            crash: rate(60, 1),
-            stop: rate(200, 1),
-            bomb: rate(40, 1),
-            lane: rate(150, 1),
-            stand: rate(20, 1),
-            hang: rate(150, 1),
+            crash: rate(30, 1),
+            stop: rate(100, 1),
+            bomb: rate(10, 1),
+            lane: rate(80, 1),
+            stand: rate(8, 1),
+            hang: rate(80, 1),
             delay: rate(40, 1),
             sync_fault: rate(600, 1),
             write_fault: rate(600, 1),
@@ -73,7 +73,7 @@ impl Settings {
             end: rate(250, 1),
             cut: rate(250, 1),
             wall: rate(100, 1),
-            pill: rate(40, 1),
+            pill: rate(12, 1),
             shed: rate(100, 1),
         };
         Settings {
@@ -158,7 +158,8 @@ impl Saga {
     pub fn tail(&self, lines: usize) -> String {
         let trace = self.trace.borrow();
         let from = trace.len().saturating_sub(lines);
-        let text = |(at, who, what, n): &Line| format!("{:>12.3} ms {who:<10} {what} {n}\n", *at as f64 / 1e6);
+        let text =
+            |(at, who, what, n): &Line| format!("{:>12.3} ms {who:<10} {what} {n}\n", *at as f64 / 1e6);
         trace.iter().skip(from).map(text).collect()
     }
 }

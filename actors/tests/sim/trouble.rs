@@ -5,9 +5,7 @@ use super::model::Model;
 use super::world::{ROOT, World};
 use semj_actors::chaos::Injected;
 use semj_actors::supervision::{Exit, LaneName, Role};
-use semj_storage::backend::{
-    Backend, CrashMode, Fault, FaultClass, MemoryBackend, OpenMode, OperationKind,
-};
+use semj_storage::backend::{Backend, CrashMode, Fault, FaultClass, MemoryBackend, OpenMode, OperationKind};
 use semj_storage::log::{LockFile, Place, Segments, recover};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -37,6 +35,8 @@ const STANDS: [&str; 16] = [
     "persister:after_sync",
     "indexer:message",
 ];
+/// Standing still for longer would be taken for a hang, ns.
+const STAND_NS: i64 = 8_000_000;
 /// Turns within turns.
 const DEPTH_MAX: u32 = 3;
 /// A batch that was in hand in three hangs is refused, rightly.
@@ -115,7 +115,8 @@ impl Operations {
             watch.until_cut.store(left.saturating_sub(1), Ordering::Relaxed);
             if left == 1 {
                 let how = *watch.how.lock();
-                let image = how.map_or_else(|| memory.kill_image(), |(mode, seed)| memory.crash_image(mode, seed));
+                let image =
+                    how.map_or_else(|| memory.kill_image(), |(mode, seed)| memory.crash_image(mode, seed));
                 resume_unwind(Box::new(Cut(image, how.is_none())));
             }
         });
@@ -221,7 +222,8 @@ impl World {
             self.clock.step_wall(if saga.once_in(3) { 3_600_000_000_000 } else { -3_600_000_000_000 });
             self.note("clock", "steps", 0);
         }
-        if saga.once_in(rates.shed) {
+        if saga.once_in(rates.shed) && !self.pipeline.ledger().is_parked() {
+            self.shed.set(self.shed.get() + 1);
             self.pipeline.shed().count(self.clock.now());
             saga.count("shed");
         }
@@ -247,7 +249,8 @@ impl World {
             fault = Some(if saga.once_in(2) { of_write.short() } else { of_write });
             self.trouble.may_poison.set(true);
         } else if saga.once_in(rates.full) {
-            let full = Fault::on(FaultClass::Write).nth(nth).times(1 + saga.below(4)).full().path("segments/");
+            let full =
+                Fault::on(FaultClass::Write).nth(nth).times(1 + saga.below(4)).full().path("segments/");
             fault = Some(if saga.once_in(2) { full.short() } else { full });
             self.trouble.may_be_full.set(true);
         } else if saga.once_in(rates.read_fault) {
@@ -289,9 +292,8 @@ impl World {
             return Disturbed::Yes;
         }
         let lane = role.lane();
-        let is_standing = Role::ALL
-            .into_iter()
-            .any(|r| r.lane() == lane && self.actors.borrow()[r as usize].is_busy);
+        let is_standing =
+            Role::ALL.into_iter().any(|r| r.lane() == lane && self.actors.borrow()[r as usize].is_busy);
         if !is_standing && saga.once_in(rates.lane) {
             self.note(lane.thread(), "ends", 0);
             self.end_lane(lane);
@@ -333,8 +335,11 @@ impl World {
             self.note("stand", point, number);
             self.saga.count("stands");
         }
+        let until = self.clock.now() + STAND_NS;
         for _ in 0..self.saga.below(30) {
-            self.step();
+            if self.clock.now() < until {
+                self.step();
+            }
         }
         self.note("goes on", point, number);
     }
@@ -362,7 +367,8 @@ fn look_at(disk: &MemoryBackend, model: &Model) -> Result<u64, String> {
     let info = LockFile::new(lock).read().map_err(|e| e.to_string())?;
     let (segments, quarantine) = (root.join("segments"), root.join("quarantine"));
     let place = Place { backend: backend.clone(), segments: segments.clone(), quarantine };
-    let found = recover(&place, info.as_ref(), Uuid::from_u128(0x1D), Uuid::nil(), 1).map_err(|e| e.to_string())?;
+    let found =
+        recover(&place, info.as_ref(), Uuid::from_u128(0x1D), Uuid::nil(), 1).map_err(|e| e.to_string())?;
     if let Some(damage) = found.damage.first() {
         return Err(damage.to_string());
     }

@@ -66,6 +66,10 @@ pub struct World {
     pub actors: RefCell<Vec<Actor>>,
     pub hook: Hook,
     pub trouble: Trouble,
+    /// The last event there was when it was opened.
+    pub opened_at: u64,
+    /// Shed since.
+    pub shed: Cell<u64>,
     next_look_ns: Cell<i64>,
     lives: Cell<u64>,
 }
@@ -116,6 +120,8 @@ impl World {
             journal: RefCell::new(journal),
             next_look_ns: Cell::new(clock.now()),
             hook: Hook::default(),
+            opened_at: pipeline.watermark().durable(),
+            shed: Cell::new(0),
             saga,
             memory,
             clock,
@@ -407,12 +413,15 @@ impl World {
 
     /// Whether nothing is left to be done.
     pub fn is_at_rest(&self) -> bool {
-        let is_silent = self.hosts.are_waiting() == 0 && self.wakers.is_empty() && self.rings.lock().is_empty();
+        let is_silent =
+            self.hosts.are_waiting() == 0 && self.wakers.is_empty() && self.rings.lock().is_empty();
         if self.pipeline.watermark().poison().is_some() {
             return is_silent;
         }
         let actors = self.actors.borrow();
-        let idle = actors.iter().all(|a| a.is_over || (a.stage.is_some() && a.mail.is_empty()));
+        let idle = actors
+            .iter()
+            .all(|a| a.is_over || (a.stage.is_some() && a.mail.is_empty() && a.timers.is_empty()));
         let gone = actors.iter().zip(Role::ALL).any(|(a, r)| a.is_over && r != Role::Indexer);
         is_silent && idle && !gone && self.pipeline.ledger().pending().events == 0
     }
@@ -434,7 +443,9 @@ impl World {
     }
 
     fn may_emit(&self) -> bool {
-        self.saga.emissions_left.get() > 0 && !self.trouble.is_calm() && self.pipeline.watermark().poison().is_none()
+        self.saga.emissions_left.get() > 0
+            && !self.trouble.is_calm()
+            && self.pipeline.watermark().poison().is_none()
     }
 }
 
