@@ -13,6 +13,7 @@ use crate::supervision::{Command, Role, Ward, Wards};
 use crate::ticket::Ticket;
 use crate::trees::TreeKeeper;
 use crate::watermark::{Level, Watermark, deadline};
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use semj_storage::backend::{Backend, File, OpenMode, RealBackend};
 use semj_storage::error::{Damage, ErrorKind, ReadError};
@@ -22,6 +23,7 @@ use semj_storage::trees::Index;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -195,60 +197,14 @@ impl Engine {
         root: &Path,
         options: EngineOptions,
     ) -> Result<Self, OpenError> {
-        let layout = Layout { root: root.to_owned() };
-        let lock_file = take_lock(backend.as_ref(), &layout, &options)?;
-        let lock = LockFile::new(lock_file);
-        let io = |action| {
-            let path = layout.lock();
-            move |source| OpenError::Io { path: path.clone(), action, source }
-        };
-        let info: Option<LockInfo> = lock.read().map_err(io("read"))?;
-        let place =
-            Place { backend: backend.clone(), segments: layout.segments(), quarantine: layout.quarantine() };
-        let recovered = recover(&place, info.as_ref(), Uuid::new_v4(), clock.boot_id(), clock.wall_ns())?;
-        lock.write_head(&recovered.journal, std::process::id(), clock.wall_ns()).map_err(io("write"))?;
-        let writer_options = WriterOptions {
-            segment_bytes: options.segment_bytes,
-            preallocate: options.preallocate,
-            boot_id: clock.boot_id(),
-        };
-        let writer = LogWriter::new(
-            backend.clone(),
-            layout.segments(),
-            lock.clone(),
-            &recovered,
-            writer_options.clone(),
-        )
-        .map_err(io("publish the watermark"))?;
-        let last = recovered.last_sequence;
-        let segments = Arc::new(Segments::open(backend, layout.segments(), recovered.journal)?);
-        let streams = Streams::new(segments.clone(), last);
-        let tail = recovered.tail.as_ref().map(|t| t.first);
-        let mut unsealed = segments.unsealed(last)?;
-        segments.collect_unsealed(&unsealed)?;
-        unsealed.retain(|(first, _)| Some(*first) != tail);
-        let wake = start_waker().map_err(io("start a thread for"))?;
-        let ledger = Ledger::new(last, IdIndex::new(segments.clone(), last), streams);
-        let cutting = Cutting {
-            max_age_ns: options.max_age.as_nanos() as i64,
-            batch_bytes: options.batch_bytes,
-            batch_events: options.batch_events,
-            codec: options.codec,
-        };
-        let nonce = Uuid::new_v4().as_u64_pair().0;
-        let watermark = Watermark::new(last, wake);
-        let record = Record { place, lock: lock.clone(), writer: writer_options };
-        let pipeline =
-            Pipeline::new(ledger, watermark, clock.clone(), segments, (record, writer), cutting, nonce);
-        let pipeline = Arc::new(pipeline);
-        pipeline.damage.lock().extend(recovered.damage);
-        pipeline.sealer().inherit(unsealed);
-        if let Some(tail) = tail {
-            pipeline.sealer().writing(tail);
-        }
-        let keeper = Arc::new(TreeKeeper::new(pipeline.segments().real_path(&layout.trees())));
-        let index = IndexerSeed { pipeline: pipeline.clone(), keeper: keeper.clone(), lock: lock.clone() };
-        let running = Running::start(&pipeline, index, &options).map_err(io("start a thread for"))?;
+        let fresh = (Uuid::new_v4(), Uuid::new_v4().as_u64_pair().0);
+        let parts = Parts::open(backend, clock, root, &options, fresh, |layout| {
+            start_waker().map_err(io_error(layout.lock(), "start a thread for"))
+        })?;
+        let Parts { layout, pipeline, index } = parts;
+        let (lock, keeper) = (index.lock.clone(), index.keeper.clone());
+        let running = Running::start(&pipeline, index, &options)
+            .map_err(io_error(layout.lock(), "start a thread for"))?;
         let wards = running.wards.clone();
         let shared = Arc::new(Shared { pipeline, options });
         Ok(Engine { shared, layout, running: Mutex::new(Some(running)), wards, lock, keeper })
@@ -390,6 +346,84 @@ impl Engine {
         // Display only.
         let _ = self.lock.write_indexed(&journal, self.index().indexed_sequence().min(durable));
     }
+}
+
+/// What an open journal consists of before anything runs.
+pub(crate) struct Parts {
+    pub(crate) layout: Layout,
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) index: IndexerSeed,
+}
+
+impl Parts {
+    /// Takes the lock, recovers the record and puts everything together. `fresh` is the identity of a new journal, and
+    /// what tells the derived ids of this opening from others; `wake` makes the way to the tasks that wait.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(crate) fn open(
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        root: &Path,
+        options: &EngineOptions,
+        fresh: (Uuid, u64),
+        wake: impl FnOnce(&Layout) -> Result<Sender<Vec<Waker>>, OpenError>,
+    ) -> Result<Self, OpenError> {
+        let layout = Layout { root: root.to_owned() };
+        let lock_file = take_lock(backend.as_ref(), &layout, options)?;
+        let lock = LockFile::new(lock_file);
+        let io = |action| io_error(layout.lock(), action);
+        let info: Option<LockInfo> = lock.read().map_err(io("read"))?;
+        let place =
+            Place { backend: backend.clone(), segments: layout.segments(), quarantine: layout.quarantine() };
+        let recovered = recover(&place, info.as_ref(), fresh.0, clock.boot_id(), clock.wall_ns())?;
+        lock.write_head(&recovered.journal, std::process::id(), clock.wall_ns()).map_err(io("write"))?;
+        let writer_options = WriterOptions {
+            segment_bytes: options.segment_bytes,
+            preallocate: options.preallocate,
+            boot_id: clock.boot_id(),
+        };
+        let writer = LogWriter::new(
+            backend.clone(),
+            layout.segments(),
+            lock.clone(),
+            &recovered,
+            writer_options.clone(),
+        )
+        .map_err(io("publish the watermark"))?;
+        let last = recovered.last_sequence;
+        let segments = Arc::new(Segments::open(backend, layout.segments(), recovered.journal)?);
+        let streams = Streams::new(segments.clone(), last);
+        let tail = recovered.tail.as_ref().map(|t| t.first);
+        let mut unsealed = segments.unsealed(last)?;
+        segments.collect_unsealed(&unsealed)?;
+        unsealed.retain(|(first, _)| Some(*first) != tail);
+        let wake = wake(&layout)?;
+        let ledger = Ledger::new(last, IdIndex::new(segments.clone(), last), streams);
+        let cutting = Cutting {
+            max_age_ns: options.max_age.as_nanos() as i64,
+            batch_bytes: options.batch_bytes,
+            batch_events: options.batch_events,
+            codec: options.codec,
+        };
+        let watermark = Watermark::new(last, wake);
+        let record = Record { place, lock: lock.clone(), writer: writer_options };
+        let pipeline =
+            Pipeline::new(ledger, watermark, clock.clone(), segments, (record, writer), cutting, fresh.1);
+        let pipeline = Arc::new(pipeline);
+        pipeline.damage.lock().extend(recovered.damage);
+        pipeline.sealer().inherit(unsealed);
+        if let Some(tail) = tail {
+            pipeline.sealer().writing(tail);
+        }
+        let keeper = Arc::new(TreeKeeper::new(pipeline.segments().real_path(&layout.trees())));
+        let index = IndexerSeed { pipeline: pipeline.clone(), keeper, lock };
+        Ok(Parts { layout, pipeline, index })
+    }
+}
+
+fn io_error(path: PathBuf, action: &'static str) -> impl FnOnce(std::io::Error) -> OpenError {
+    move |source| OpenError::Io { path, action, source }
 }
 
 impl Drop for Engine {

@@ -437,25 +437,21 @@ impl Pipeline {
                 return Commit::Void;
             }
         }
-        if let Some((_, reason)) = &batch.refused {
+        // Whatever crashes from here on, the next run goes on behind this batch: all that must be known of it is noted.
+        self.note_segment(writer);
+        if let Some((chunk, reason)) = &batch.refused {
             self.watermark.refuse(first, last, reason);
+            self.ledger.forget_refused(chunk);
+            self.refusals.note(chunk, reason);
         }
         self.watermark.set_written(last);
         crate::chaos::point("persister:before_sync");
-        if let Some(segment) = writer.segment() {
-            self.segments.add(segment);
-            self.sealer.writing(segment);
-        }
         let synced = writer.sync();
         drop(slot);
         match synced {
             Ok(durable) => {
                 drop(zone);
                 crate::chaos::point("persister:after_sync");
-                if let Some((chunk, reason)) = &batch.refused {
-                    self.ledger.forget_refused(chunk);
-                    self.refusals.note(chunk, reason);
-                }
                 self.publish(durable);
                 run.arrived();
                 self.hold(role, None);
@@ -497,6 +493,14 @@ impl Pipeline {
             self.watermark.fail(CommitError::Poisoned(PoisonCause(e.to_string().into())));
             disk(e)
         })
+    }
+
+    /// Readers must know the segment that is being written before anything in it counts as durable.
+    pub(crate) fn note_segment(&self, writer: &LogWriter) {
+        if let Some(segment) = writer.segment() {
+            self.segments.add(segment);
+            self.sealer.writing(segment);
+        }
     }
 
     pub(crate) fn publish(&self, durable: u64) {

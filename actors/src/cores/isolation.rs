@@ -2,11 +2,11 @@
 //!
 //! 1. A batch that crashed its stage twice is halved; what is left is one unit (an event, or a whole group).
 //! 2. Only a unit that stands alone is refused, after three crashes.
-//! 3. It ends by itself: each crash is the second of a batch, makes it smaller, or is one of the last three.
+//! 3. It ends by itself: each crash is the second of a batch, makes it smaller, or is one of the last six.
 
 /// Crashes of a batch before it is halved.
 const CRASHES_TO_HALVE: u32 = 2;
-/// Crashes of a unit alone before it is refused.
+/// Crashes of a unit alone before it is refused, and of its tombstone before nothing can help: one may be a coincidence.
 const CRASHES_TO_REFUSE: u32 = 3;
 
 /// A range of sequences, both ends included.
@@ -57,11 +57,12 @@ impl Isolation {
             Some(s) if s.batch.first == batch.first && s.batch.last >= batch.last => s,
             other => other.insert(Suspicion { batch, crashes: 0, ends: Vec::new(), refused: None }),
         };
-        if suspicion.refused.is_some() {
-            return Judgement::Hopeless;
-        }
         suspicion.batch = batch;
         suspicion.crashes += 1;
+        if suspicion.refused.is_some() {
+            let is_enough = suspicion.crashes >= CRASHES_TO_REFUSE;
+            return if is_enough { Judgement::Hopeless } else { Judgement::Again };
+        }
         if suspicion.crashes < CRASHES_TO_HALVE {
             return Judgement::Again;
         }
@@ -74,7 +75,7 @@ impl Isolation {
             }
             _ if suspicion.crashes < CRASHES_TO_REFUSE => Judgement::Again,
             _ => {
-                suspicion.refused = Some(words.to_owned());
+                (suspicion.refused, suspicion.crashes) = (Some(words.to_owned()), 0);
                 Judgement::Refuse(batch)
             }
         }
@@ -172,6 +173,13 @@ mod tests {
         }
         assert_eq!(isolation.crashed(alone, "boom", |_| None), Judgement::Refuse(alone));
         assert_eq!(isolation.refused(10), Some("boom"));
+        for _ in 0..2 {
+            assert_eq!(
+                isolation.crashed(alone, "boom", |_| None),
+                Judgement::Again,
+                "its tombstone, perhaps"
+            );
+        }
         assert_eq!(isolation.crashed(alone, "boom", |_| None), Judgement::Hopeless);
     }
 }

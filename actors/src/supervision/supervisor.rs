@@ -61,16 +61,7 @@ impl Supervisor {
     ) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
         let left_behind = Arc::new(AtomicU64::new(0));
-        let mut duty = Duty {
-            wards,
-            clock,
-            limits,
-            hands,
-            watches: Default::default(),
-            due: BTreeMap::new(),
-            is_stalled: false,
-            left_behind: left_behind.clone(),
-        };
+        let mut duty = Duty::new(wards, clock, limits, hands, left_behind.clone());
         let watch = move || duty.serve(&obituaries, &stopped);
         let thread = std::thread::Builder::new().name("semj-supervisor".into()).spawn(watch)?;
         Ok(Supervisor { thread, stop, left_behind })
@@ -88,7 +79,8 @@ impl Supervisor {
     }
 }
 
-struct Duty<H> {
+/// What the supervisor does, without its thread.
+pub(crate) struct Duty<H> {
     wards: Wards,
     clock: Arc<dyn Clock>,
     limits: WatchLimits,
@@ -101,6 +93,27 @@ struct Duty<H> {
 }
 
 impl<H: Hands> Duty<H> {
+    pub(crate) fn new(
+        wards: Wards,
+        clock: Arc<dyn Clock>,
+        limits: WatchLimits,
+        hands: H,
+        left_behind: Arc<AtomicU64>,
+    ) -> Self {
+        let (watches, due) = Default::default();
+        Duty { wards, clock, limits, hands, watches, due, is_stalled: false, left_behind }
+    }
+
+    /// One turn: hears of a death, or just looks; `true` when no actor does anything.
+    pub(crate) fn turn(&mut self, obituary: Option<&Obituary>) -> bool {
+        if let Some(obituary) = obituary {
+            self.hear(obituary);
+        }
+        let is_idle = self.look();
+        self.replace_due();
+        is_idle
+    }
+
     fn serve(&mut self, obituaries: &Receiver<Obituary>, stopped: &Receiver<()>) {
         let period = Duration::from_nanos(self.limits.period_ns() as u64);
         let mut wait = period;
@@ -110,13 +123,11 @@ impl<H: Hands> Duty<H> {
                 recv(obituaries) -> obituary => obituary.map_err(|_| RecvTimeoutError::Disconnected),
                 default(wait) => Err(RecvTimeoutError::Timeout),
             };
-            match heard {
-                Ok(obituary) => self.hear(&obituary),
+            let is_idle = match heard {
+                Ok(obituary) => self.turn(Some(&obituary)),
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            let is_idle = self.look();
-            self.replace_due();
+                Err(RecvTimeoutError::Timeout) => self.turn(None),
+            };
             wait = if is_idle { period * IDLE_FACTOR } else { period };
             if let Some(next) = self.due.values().min() {
                 let left = next.saturating_sub(self.clock.boot_ns()).max(0);

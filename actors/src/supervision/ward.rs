@@ -65,7 +65,7 @@ impl Life {
     }
 
     /// Takes what it is asked to do; `waker` is woken by the next request.
-    pub(super) fn take_command(&self, waker: &Waker) -> Option<Command> {
+    pub(crate) fn take_command(&self, waker: &Waker) -> Option<Command> {
         let mut slot = self.command.lock();
         if slot.1.as_ref().is_none_or(|w| !w.will_wake(waker)) {
             slot.1 = Some(waker.clone());
