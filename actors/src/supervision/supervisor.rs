@@ -31,7 +31,7 @@ pub trait Hands: Send {
     /// A function is lost, or everything.
     fn escalate(&self, role: Role, how: Escalation, reason: &str);
     /// Something happened to an actor, or to a thread.
-    fn tell_health(&self, left_behind: u64);
+    fn tell_health(&self, _left_behind: u64) {}
     /// A call on the record has not returned since (ns of the boot-time clock), or all have.
     fn stalled(&self, since_ns: Option<i64>);
 }
