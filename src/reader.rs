@@ -24,6 +24,9 @@ pub struct Reader {
     known: Arc<Mutex<Option<Known>>>,
 }
 
+/// Looks at a journal that is being opened before it is given up.
+const LOOKS_MAX: u32 = 10;
+
 /// What was found at the last look, and what that look depended on.
 #[derive(Clone, Debug)]
 struct Known {
@@ -85,6 +88,19 @@ impl Reader {
 
     /// How far it may be read now.
     fn look(&self) -> Result<Known, Error> {
+        for _ in 1..LOOKS_MAX {
+            let found = self.look_once();
+            // Without an owner nothing moves, and beside one only what is durable is looked at; between the two an
+            // owner's recovery takes away what was about to be read.
+            let is_sound = found.as_ref().is_ok_and(|known| known.damage.is_empty());
+            if is_sound || !self.lock().is_ok_and(|(_, owned)| owned) {
+                return found;
+            }
+        }
+        self.look_once()
+    }
+
+    fn look_once(&self) -> Result<Known, Error> {
         let (lock, owned) = self.lock()?;
         let folder = self.layout.segments();
         let size = if owned { (0, 0) } else { measure(&folder) };
@@ -232,9 +248,20 @@ impl Reader {
         level: VerifyLevel,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Verification, Error> {
-        let (lock, owned) = self.lock()?;
         let folder = self.layout.segments();
-        let report = verify(self.backend.as_ref(), &folder, lock.as_ref(), owned, level, progress)?;
+        let mut looks = 1;
+        let (lock, report) = loop {
+            let (lock, owned) = self.lock()?;
+            let report = verify(self.backend.as_ref(), &folder, lock.as_ref(), owned, level, progress);
+            let is_sound = report.as_ref().is_ok_and(|report| report.intact);
+            // An owner that opened it meanwhile has changed what was being looked at.
+            let owner = |lock: Option<LockInfo>, owned| (owned, lock.map(|l| (l.pid, l.since_ns)));
+            let (lock_now, owned_now) = self.lock()?;
+            if is_sound || looks == LOOKS_MAX || owner(lock_now, owned_now) == owner(lock, owned) {
+                break (lock, report?);
+            }
+            looks += 1;
+        };
         // Only whole chunks are in the trees; what lies behind the last one is always scanned.
         let complete = report.head_sequence / CHUNK_EVENTS * CHUNK_EVENTS;
         let trees = if complete == 0 {

@@ -2,6 +2,37 @@
 
 pub use semj_storage::chaos::*;
 
+/// All points of this package, in the order of the flow. `recover` and `start` belong to an incarnation's first turn,
+/// `message` to every handler of a stage. `persister:timer` is passed only when the disk is full.
+pub const STAGE_POINTS: &[&str] = &[
+    "ingest:recover",
+    "ingest:start",
+    "ingest:message",
+    "ingest:timer",
+    "ingest:before_cut",
+    "ingest:resolve",
+    "ingest:after_cut",
+    "batcher:recover",
+    "batcher:start",
+    "batcher:message",
+    "batcher:before_pack",
+    "batcher:pack",
+    "batcher:after_pack",
+    "persister:recover",
+    "persister:start",
+    "persister:message",
+    "persister:timer",
+    "persister:before_append",
+    "persister:before_sync",
+    "persister:after_sync",
+    "indexer:recover",
+    "indexer:start",
+    "indexer:message",
+    "indexer:timer",
+    "indexer:before_step",
+    "indexer:after_step",
+];
+
 /// Does nothing.
 #[cfg(not(feature = "chaos"))]
 #[inline(always)]
@@ -36,5 +67,31 @@ mod pills {
         if PILLS.lock().iter().any(is_pill) {
             panic!("a pill at {point}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::STAGE_POINTS;
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn every_point_is_listed_once_and_every_listed_one_exists() {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<PathBuf> = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let call = ["chaos::", "point(\""].concat();
+                let names = text.split(&call).skip(1).filter_map(|rest| rest.split('"').next());
+                found.extend(names.map(str::to_owned));
+            }
+        }
+        let listed: BTreeSet<&str> = STAGE_POINTS.iter().copied().collect();
+        assert_eq!(found.iter().map(String::as_str).collect::<BTreeSet<_>>(), listed);
+        assert_eq!(listed.len(), STAGE_POINTS.len());
     }
 }

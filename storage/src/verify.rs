@@ -99,8 +99,10 @@ pub fn verify(
             });
             chain = None;
         }
-        // A live owner is still writing behind the last event: commits in the last segment, the seal in others.
-        let growing = watermark.is_some() && !is_sealed(backend, folder, journal, *first)?;
+        // A live owner is still writing behind the last event: commits in the last segment, the seal in others. What
+        // was the last one when the watermark was read may be sealed by now, with events behind that watermark.
+        let growing =
+            watermark.is_some() && (following.is_none() || !is_sealed(backend, folder, journal, *first)?);
         let check = SegmentCheck {
             journal,
             first: *first,

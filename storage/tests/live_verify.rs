@@ -30,3 +30,25 @@ fn a_seal_that_is_being_written_is_no_damage() {
             .unwrap();
     assert!(report.intact && report.events == 12, "{report:?}");
 }
+
+#[test]
+fn an_owner_that_goes_on_meanwhile_is_no_damage() {
+    let disk = MemoryBackend::new(DirectoryRule::Strict);
+    let backend = shared(&disk);
+    let mut log = TestLog::open(&backend, Setup { segment_bytes: 1_900, preallocate: false }).unwrap();
+    let mut seen = Vec::new();
+    for tag in 1..=12 {
+        log.append(&[Content { tag, filler: 200 }], Codec::None).unwrap();
+        log.writer.sync().unwrap();
+        log.seal_finished().unwrap();
+        seen.push((tag, lock_info(&disk)));
+    }
+    // The watermark was read long ago; the segment it lies in has been finished and sealed since.
+    for (last, lock) in &seen {
+        let lock = lock.as_ref();
+        let report =
+            verify(backend.as_ref(), &segments_folder(), lock, true, VerifyLevel::Deep, &mut |_, _| {})
+                .unwrap();
+        assert!(report.intact && report.events == *last, "{last}: {report:?}");
+    }
+}
