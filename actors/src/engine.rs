@@ -164,7 +164,7 @@ pub struct EngineStatus {
     pub restarts: Vec<(&'static str, u64)>,
     /// Roles that are not restarted any more, and why.
     pub lost_functions: Vec<(&'static str, String)>,
-    /// Threads that hang and were left behind.
+    /// Threads that hang, were left behind, and have not ended since.
     pub left_behind: u64,
     /// Events refused since opening because they crashed the engine.
     pub refused: u64,
@@ -239,7 +239,7 @@ impl Engine {
             waiting: pipeline.watermark().waiting(),
             restarts: self.wards.each_ref().map(|w| (w.role().name(), w.restarts())).to_vec(),
             lost_functions: self.wards.iter().filter_map(gave_up).collect(),
-            left_behind: self.running.lock().as_ref().map_or(0, |r| r.supervisor.left_behind()),
+            left_behind: self.running.lock().as_ref().map_or(0, Running::left_behind),
             refused: pipeline.refusals.count(),
             stalled: pipeline.watermark().stalled().map(|since| since.elapsed()),
             is_supervised: cfg!(panic = "unwind"),
@@ -277,18 +277,11 @@ impl Engine {
         if flushed.is_ok() {
             self.finish_trees(within.min(TREES_AT_CLOSE));
         }
-        let left_behind = running.stop(until.max(Instant::now() + END_GRACE));
+        let mut left_behind = running.stop(until.max(Instant::now() + END_GRACE));
         let durable = pipeline.watermark().durable();
         let mut cause = flushed.err().or_else(|| pipeline.watermark().poison().map(CommitError::Poisoned));
         if cause.is_none() && left_behind.is_empty() {
-            let closed = pipeline.with_writer(END_GRACE, |writer| writer.close(pipeline.clock().wall_ns()));
-            cause = match closed {
-                Some(Ok(())) => None,
-                Some(Err(e)) => {
-                    Some(CommitError::Poisoned(PoisonCause(format!("closing failed: {e}").into())))
-                }
-                None => Some(CommitError::Closed),
-            };
+            cause = end_record(pipeline, until, &mut left_behind).err();
         }
         pipeline.watermark().fail(CommitError::Closed);
         if left_behind.is_empty() {
@@ -429,6 +422,32 @@ fn io_error(path: PathBuf, action: &'static str) -> impl FnOnce(std::io::Error) 
 impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.close(Duration::from_secs(1));
+    }
+}
+
+/// Writes the end mark. The disk may not answer: a thread of its own waits for it, and is left behind at `until`.
+fn end_record(
+    pipeline: &Arc<Pipeline>,
+    until: Instant,
+    left_behind: &mut Vec<&'static str>,
+) -> Result<(), CommitError> {
+    const NAME: &str = "semj-close";
+    let poisoned =
+        |e: &dyn std::fmt::Display| CommitError::Poisoned(PoisonCause(format!("closing failed: {e}").into()));
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let owner = pipeline.clone();
+    let close = move || {
+        let closed = owner.with_writer(END_GRACE, |writer| writer.close(owner.clock().wall_ns()));
+        let _ = tell.send(closed);
+    };
+    std::thread::Builder::new().name(NAME.into()).spawn(close).map_err(|e| poisoned(&e))?;
+    match told.recv_deadline(until.max(Instant::now() + END_GRACE)) {
+        Ok(Some(closed)) => closed.map_err(|e| poisoned(&e)),
+        Ok(None) => Err(CommitError::Closed),
+        Err(_) => {
+            left_behind.push(NAME);
+            Err(CommitError::Stalled { since: Instant::now() })
+        }
     }
 }
 

@@ -40,10 +40,15 @@ impl Running {
         let lanes = Arc::new(Lanes::start(pipeline.clone(), index.clone(), wards.clone())?);
         let deeds = Deeds { pipeline: pipeline.clone(), index, lanes: lanes.clone(), wards: wards.clone() };
         // What an earlier owner went through is not this one's.
-        deeds.tell_health(0);
+        deeds.tell_health();
         let supervisor =
             Supervisor::start(reports, wards.clone(), pipeline.clock.clone(), options.watch, deeds)?;
         Ok(Running { wards, supervisor, lanes })
+    }
+
+    /// Threads that were replaced and have not ended.
+    pub(crate) fn left_behind(&self) -> u64 {
+        self.lanes.left_behind()
     }
 
     /// Ends everything; answers with the threads that did not end in time.
@@ -108,9 +113,13 @@ impl Hands for Deeds {
         self.tell(move |lock, journal| lock.write_stall(journal, since_ns));
     }
 
-    fn tell_health(&self, left_behind: u64) {
+    fn left_behind(&self) -> u64 {
+        self.lanes.left_behind()
+    }
+
+    fn tell_health(&self) {
         let mut health = Health {
-            left_behind: left_behind as u32,
+            left_behind: self.lanes.left_behind() as u32,
             refused: self.pipeline.refusals.count() as u32,
             ..Health::default()
         };

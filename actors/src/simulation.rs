@@ -50,7 +50,7 @@ impl<H: Hands> Journal<H> {
             let judge = move |role, exit, words: &str| judge.blame(role, exit, words);
             Arc::new(Ward::new(role, options.restarts, clock.clone(), obituaries.clone(), judge))
         });
-        let duty = Duty::new(wards.clone(), clock, options.watch, hands, Arc::default());
+        let duty = Duty::new(wards.clone(), clock, options.watch, hands);
         Ok(Journal { shared: Arc::new(Shared { pipeline, options }), index, wards, reports, duty })
     }
 
