@@ -22,6 +22,9 @@ use std::time::Duration;
 /// | `batch_events` | 4,096 | 1 to 8,192 |
 /// | `segment_bytes` | 64 MiB | 1 MiB to 1 GiB |
 /// | `preallocate`: zero-fill space ahead of the tail | true | |
+/// | `restarts` in `restart_window` (`restart_window_ms`): deaths of one actor that are answered with a restart | 5 in 10 s | up to 10,000; 100 ms to 1 h |
+/// | `hang_after` (`hang_after_ms`): a busy actor without progress is replaced | 5 s | 100 ms to 1 h |
+/// | `stall_after` (`stall_after_ms`): a write or sync that takes longer is told as a stall | 1 s | 10 ms to 1 h |
 /// | `codec` (`"none"`, `"lz4"`, `"zstd"`; `zstd_level`) | none | level 1 to 19 |
 #[derive(Clone, Debug, Default)]
 pub struct Options(pub(crate) EngineOptions);
@@ -37,6 +40,10 @@ struct File {
     batch_events: Option<u64>,
     segment_bytes: Option<u64>,
     preallocate: Option<bool>,
+    restarts: Option<u64>,
+    restart_window_ms: Option<u64>,
+    hang_after_ms: Option<u64>,
+    stall_after_ms: Option<u64>,
     codec: Option<String>,
     zstd_level: Option<i64>,
 }
@@ -45,6 +52,10 @@ const MAX_AGE_MS: RangeInclusive<u64> = 1..=10_000;
 const BATCH_BYTES: RangeInclusive<u64> = 4 << 10..=BATCH_BYTES_MAX as u64;
 const BATCH_EVENTS: RangeInclusive<u64> = 1..=BATCH_EVENTS_MAX as u64;
 const SEGMENT: RangeInclusive<u64> = 1 << 20..=1 << 30;
+const RESTARTS: RangeInclusive<u64> = 0..=10_000;
+const RESTART_WINDOW_MS: RangeInclusive<u64> = 100..=3_600_000;
+const HANG_AFTER_MS: RangeInclusive<u64> = 100..=3_600_000;
+const STALL_AFTER_MS: RangeInclusive<u64> = 10..=3_600_000;
 const LOCK_WAIT_MS: RangeInclusive<u64> = 0..=3_600_000;
 
 fn within(key: &str, value: u64, range: &RangeInclusive<u64>) -> Result<u64, String> {
@@ -53,6 +64,10 @@ fn within(key: &str, value: u64, range: &RangeInclusive<u64>) -> Result<u64, Str
     } else {
         Err(format!("{key} is {value}, expected {} to {}", range.start(), range.end()))
     }
+}
+
+fn ns(ms: u64) -> i64 {
+    ms as i64 * 1_000_000
 }
 
 fn clamp(value: u64, range: &RangeInclusive<u64>) -> u64 {
@@ -109,6 +124,29 @@ impl Options {
         self
     }
 
+    /// How many deaths of one actor within `window` are answered with a restart; one more poisons the journal, or ends
+    /// the function of an actor that it can do without.
+    #[must_use]
+    pub fn restarts(mut self, restarts: usize, window: Duration) -> Self {
+        self.0.restarts.restarts = clamp(restarts as u64, &RESTARTS) as usize;
+        self.0.restarts.window_ns = ns(clamp(window.as_millis() as u64, &RESTART_WINDOW_MS));
+        self
+    }
+
+    /// An actor that is busy without progress for this long is left behind with its thread, and replaced.
+    #[must_use]
+    pub fn hang_after(mut self, time: Duration) -> Self {
+        self.0.watch.hang_ns = ns(clamp(time.as_millis() as u64, &HANG_AFTER_MS));
+        self
+    }
+
+    /// A write or sync of the record that does not return for this long is told as a stall.
+    #[must_use]
+    pub fn stall_after(mut self, time: Duration) -> Self {
+        self.0.watch.stall_ns = ns(clamp(time.as_millis() as u64, &STALL_AFTER_MS));
+        self
+    }
+
     /// How block bodies are stored; a Zstandard level outside 1 to 19 counts as the nearest.
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
@@ -157,6 +195,18 @@ impl Options {
         if let Some(bytes) = file.segment_bytes {
             o.segment_bytes = within("segment_bytes", bytes, &SEGMENT)?;
         }
+        if let Some(restarts) = file.restarts {
+            o.restarts.restarts = within("restarts", restarts, &RESTARTS)? as usize;
+        }
+        if let Some(ms) = file.restart_window_ms {
+            o.restarts.window_ns = ns(within("restart_window_ms", ms, &RESTART_WINDOW_MS)?);
+        }
+        if let Some(ms) = file.hang_after_ms {
+            o.watch.hang_ns = ns(within("hang_after_ms", ms, &HANG_AFTER_MS)?);
+        }
+        if let Some(ms) = file.stall_after_ms {
+            o.watch.stall_ns = ns(within("stall_after_ms", ms, &STALL_AFTER_MS)?);
+        }
         let level = file.zstd_level;
         match (file.codec.as_deref(), level) {
             (None, None) => {}
@@ -192,6 +242,9 @@ mod tests {
         let text = "max_age_ms = 20\ncodec = \"zstd\"\nzstd_level = 3\nsegment_bytes = 1048576\n";
         let options = Options::default().apply(text).unwrap();
         assert_eq!(options.0.max_age, Duration::from_millis(20));
+        let options = options.apply("restarts = 9\nrestart_window_ms = 1000\nstall_after_ms = 50\n").unwrap();
+        let (restarts, watch) = (options.0.restarts, options.0.watch);
+        assert_eq!((restarts.restarts, restarts.window_ns, watch.stall_ns), (9, ns(1_000), ns(50)));
         assert_eq!((options.0.codec, options.0.segment_bytes), (Codec::Zstd(3), 1 << 20));
         for (text, word) in [
             ("max_age_ms = 0", "max_age_ms is 0, expected 1 to 10000"),
@@ -199,6 +252,7 @@ mod tests {
             ("codec = \"gzip\"", "gzip"),
             ("zstd_level = 3", "zstd_level needs"),
             ("batch_events = 8193", "8193"),
+            ("hang_after_ms = 5", "hang_after_ms is 5, expected 100 to 3600000"),
             ("batch_bytes = \"many\"", "batch_bytes"),
         ] {
             let reason = Options::default().apply(text).err().unwrap();

@@ -1,6 +1,6 @@
 //! The journal as its owner has it.
 
-use crate::report::{Owner, Status, Verification};
+use crate::report::{Health, Owner, Status, Verification};
 use crate::view::View;
 use crate::{CommitError, Damage, Emitter, Error, OpenError, Options, QueryBuilder, Reader, Ticket};
 use semj_actors::Engine;
@@ -134,7 +134,8 @@ impl Journal {
             indexed_sequence: self.0.engine.index().indexed_sequence().min(view.last_sequence()),
             bytes,
             segments,
-            state: crate::report::state_of(&engine.gate, !engine.damage.is_empty()),
+            state: crate::report::state_of(&engine),
+            health: Health::of_engine(&engine),
             owner: Some(Owner { pid: std::process::id(), since: self.0.since }),
             engine: Some(engine),
         }

@@ -46,9 +46,11 @@ pub use journal::Journal;
 pub use query::QueryBuilder;
 pub use reader::Reader;
 pub use repair::repair;
-pub use report::{Owner, Status, Verification};
+pub use report::{Health, Owner, Status, Verification};
 pub use semj_actors::metrics;
-pub use semj_actors::{CommitError, Committed, EmitError, Emitter, GroupTicket, OpenError, Ticket};
+pub use semj_actors::{
+    CommitError, Committed, EmitError, Emitter, GroupTicket, OpenError, Ticket, Unfinished,
+};
 pub use semj_storage::blobs::BlobError;
 pub use semj_storage::error::{Damage, ErrorKind, ReadError};
 pub use semj_storage::event::{self, Category, Event, EventType, Priority, Recorded};

@@ -1,6 +1,6 @@
 //! Reading beside the owner, or without one: the record only, no lock taken, nothing changed.
 
-use crate::report::{Owner, Status, Verification, measure, state_of_owner};
+use crate::report::{Health, Owner, Status, Verification, measure, state_of_owner};
 use crate::view::{Events, View};
 use crate::{Error, OpenError};
 use semj_actors::Layout;
@@ -225,6 +225,7 @@ impl Reader {
             bytes,
             segments,
             state,
+            health: lock.filter(|_| owned).map_or_else(Health::default, |l| Health::of_lock(&l)),
             owner: lock.filter(|_| owned).map(|l| Owner { pid: l.pid, since: Timestamp(l.since_ns) }),
             engine: None,
         })

@@ -2,8 +2,9 @@
 
 use semj_actors::EngineStatus;
 use semj_actors::ledger::Gate;
+use semj_actors::supervision::Role;
 use semj_storage::event::Timestamp;
-use semj_storage::log::OwnerState;
+use semj_storage::log::{LockInfo, OwnerState};
 use semj_storage::verify::VerifyReport;
 use std::path::Path;
 
@@ -35,8 +36,38 @@ pub struct Status {
     pub state: &'static str,
     /// Who has it open, if anybody.
     pub owner: Option<Owner>,
+    /// What the owner went through since it opened the journal.
+    pub health: Health,
     /// What only the owner itself knows.
     pub engine: Option<EngineStatus>,
+}
+
+/// What the owner went through since it opened the journal.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Health {
+    /// Restarts of each actor that had any.
+    pub restarts: Vec<(&'static str, u64)>,
+    /// Threads that hang and were left behind.
+    pub left_behind: u64,
+    /// Events refused because they crashed the engine: tombstones have their places.
+    pub refused: u64,
+}
+
+impl Health {
+    pub(crate) fn of_engine(engine: &EngineStatus) -> Self {
+        let restarts = engine.restarts.iter().filter(|(_, n)| *n > 0).copied().collect();
+        Health { restarts, left_behind: engine.left_behind, refused: engine.refused }
+    }
+
+    pub(crate) fn of_lock(lock: &LockInfo) -> Self {
+        let health = &lock.health;
+        let told = Role::ALL.iter().zip(health.restarts).filter(|(_, n)| *n > 0);
+        Health {
+            restarts: told.map(|(role, n)| (role.name(), u64::from(n))).collect(),
+            left_behind: health.left_behind.into(),
+            refused: health.refused.into(),
+        }
+    }
 }
 
 /// The result of a check.
@@ -55,12 +86,14 @@ pub(crate) fn measure(folder: &Path) -> (u64, u64) {
     lengths.filter_map(|e| e.metadata().ok()).fold((0, 0), |(n, bytes), m| (n + 1, bytes + m.len()))
 }
 
-pub(crate) fn state_of(gate: &Gate, damaged: bool) -> &'static str {
-    match gate {
+pub(crate) fn state_of(engine: &EngineStatus) -> &'static str {
+    let degraded = !engine.damage.is_empty() || !engine.lost_functions.is_empty();
+    match &engine.gate {
         Gate::Poisoned(_) => "poisoned",
         Gate::StorageFull => "full",
         Gate::Closed => "idle",
-        Gate::Open if damaged => "degraded",
+        Gate::Open if engine.stalled.is_some() => "stalled",
+        Gate::Open if degraded => "degraded",
         Gate::Open => "open",
     }
 }

@@ -13,6 +13,7 @@ use crate::supervision::{Command, Role, Ward, Wards};
 use crate::ticket::Ticket;
 use crate::trees::TreeKeeper;
 use crate::watermark::{Level, Watermark, deadline};
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use semj_storage::backend::{Backend, File, OpenMode, RealBackend};
 use semj_storage::error::{Damage, ErrorKind, ReadError};
@@ -22,6 +23,7 @@ use semj_storage::trees::Index;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -162,7 +164,7 @@ pub struct EngineStatus {
     pub restarts: Vec<(&'static str, u64)>,
     /// Roles that are not restarted any more, and why.
     pub lost_functions: Vec<(&'static str, String)>,
-    /// Threads that hang and were left behind.
+    /// Threads that hang, were left behind, and have not ended since.
     pub left_behind: u64,
     /// Events refused since opening because they crashed the engine.
     pub refused: u64,
@@ -195,60 +197,14 @@ impl Engine {
         root: &Path,
         options: EngineOptions,
     ) -> Result<Self, OpenError> {
-        let layout = Layout { root: root.to_owned() };
-        let lock_file = take_lock(backend.as_ref(), &layout, &options)?;
-        let lock = LockFile::new(lock_file);
-        let io = |action| {
-            let path = layout.lock();
-            move |source| OpenError::Io { path: path.clone(), action, source }
-        };
-        let info: Option<LockInfo> = lock.read().map_err(io("read"))?;
-        let place =
-            Place { backend: backend.clone(), segments: layout.segments(), quarantine: layout.quarantine() };
-        let recovered = recover(&place, info.as_ref(), Uuid::new_v4(), clock.boot_id(), clock.wall_ns())?;
-        lock.write_head(&recovered.journal, std::process::id(), clock.wall_ns()).map_err(io("write"))?;
-        let writer_options = WriterOptions {
-            segment_bytes: options.segment_bytes,
-            preallocate: options.preallocate,
-            boot_id: clock.boot_id(),
-        };
-        let writer = LogWriter::new(
-            backend.clone(),
-            layout.segments(),
-            lock.clone(),
-            &recovered,
-            writer_options.clone(),
-        )
-        .map_err(io("publish the watermark"))?;
-        let last = recovered.last_sequence;
-        let segments = Arc::new(Segments::open(backend, layout.segments(), recovered.journal)?);
-        let streams = Streams::new(segments.clone(), last);
-        let tail = recovered.tail.as_ref().map(|t| t.first);
-        let mut unsealed = segments.unsealed(last)?;
-        segments.collect_unsealed(&unsealed)?;
-        unsealed.retain(|(first, _)| Some(*first) != tail);
-        let wake = start_waker().map_err(io("start a thread for"))?;
-        let ledger = Ledger::new(last, IdIndex::new(segments.clone(), last), streams);
-        let cutting = Cutting {
-            max_age_ns: options.max_age.as_nanos() as i64,
-            batch_bytes: options.batch_bytes,
-            batch_events: options.batch_events,
-            codec: options.codec,
-        };
-        let nonce = Uuid::new_v4().as_u64_pair().0;
-        let watermark = Watermark::new(last, wake);
-        let record = Record { place, lock: lock.clone(), writer: writer_options };
-        let pipeline =
-            Pipeline::new(ledger, watermark, clock.clone(), segments, (record, writer), cutting, nonce);
-        let pipeline = Arc::new(pipeline);
-        pipeline.damage.lock().extend(recovered.damage);
-        pipeline.sealer().inherit(unsealed);
-        if let Some(tail) = tail {
-            pipeline.sealer().writing(tail);
-        }
-        let keeper = Arc::new(TreeKeeper::new(pipeline.segments().real_path(&layout.trees())));
-        let index = IndexerSeed { pipeline: pipeline.clone(), keeper: keeper.clone(), lock: lock.clone() };
-        let running = Running::start(&pipeline, index, &options).map_err(io("start a thread for"))?;
+        let fresh = (Uuid::new_v4(), Uuid::new_v4().as_u64_pair().0);
+        let parts = Parts::open(backend, clock, root, &options, fresh, |layout| {
+            start_waker().map_err(io_error(layout.lock(), "start a thread for"))
+        })?;
+        let Parts { layout, pipeline, index } = parts;
+        let (lock, keeper) = (index.lock.clone(), index.keeper.clone());
+        let running = Running::start(&pipeline, index, &options)
+            .map_err(io_error(layout.lock(), "start a thread for"))?;
         let wards = running.wards.clone();
         let shared = Arc::new(Shared { pipeline, options });
         Ok(Engine { shared, layout, running: Mutex::new(Some(running)), wards, lock, keeper })
@@ -283,7 +239,7 @@ impl Engine {
             waiting: pipeline.watermark().waiting(),
             restarts: self.wards.each_ref().map(|w| (w.role().name(), w.restarts())).to_vec(),
             lost_functions: self.wards.iter().filter_map(gave_up).collect(),
-            left_behind: self.running.lock().as_ref().map_or(0, |r| r.supervisor.left_behind()),
+            left_behind: self.running.lock().as_ref().map_or(0, Running::left_behind),
             refused: pipeline.refusals.count(),
             stalled: pipeline.watermark().stalled().map(|since| since.elapsed()),
             is_supervised: cfg!(panic = "unwind"),
@@ -321,24 +277,11 @@ impl Engine {
         if flushed.is_ok() {
             self.finish_trees(within.min(TREES_AT_CLOSE));
         }
-        let left_behind = running.stop(until.max(Instant::now() + END_GRACE));
+        let mut left_behind = running.stop(until.max(Instant::now() + END_GRACE));
         let mut cause = flushed.err().or_else(|| pipeline.watermark().poison().map(CommitError::Poisoned));
         // The end mark has its room even on a full disk.
-        let is_full = matches!(cause, Some(CommitError::StorageFull));
-        if (cause.is_none() || is_full) && left_behind.is_empty() {
-            let closed = pipeline.with_writer(END_GRACE, |writer| {
-                writer.close(pipeline.clock().wall_ns()).map(|()| writer.durable())
-            });
-            cause = match closed {
-                Some(Ok(durable)) => {
-                    pipeline.watermark().set_durable(durable);
-                    cause
-                }
-                Some(Err(e)) => {
-                    Some(CommitError::Poisoned(PoisonCause(format!("closing failed: {e}").into())))
-                }
-                None => cause.or(Some(CommitError::Closed)),
-            };
+        if matches!(cause, None | Some(CommitError::StorageFull)) && left_behind.is_empty() {
+            cause = end_record(pipeline, until, &mut left_behind).err().or(cause);
         }
         let durable = pipeline.watermark().durable();
         pipeline.watermark().fail(CommitError::Closed);
@@ -399,9 +342,115 @@ impl Engine {
     }
 }
 
+/// What an open journal consists of before anything runs.
+pub(crate) struct Parts {
+    pub(crate) layout: Layout,
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) index: IndexerSeed,
+}
+
+impl Parts {
+    /// Takes the lock, recovers the record and puts everything together. `fresh` is the identity of a new journal, and
+    /// what tells the derived ids of this opening from others; `wake` makes the way to the tasks that wait.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(crate) fn open(
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        root: &Path,
+        options: &EngineOptions,
+        fresh: (Uuid, u64),
+        wake: impl FnOnce(&Layout) -> Result<Sender<Vec<Waker>>, OpenError>,
+    ) -> Result<Self, OpenError> {
+        let layout = Layout { root: root.to_owned() };
+        let lock_file = take_lock(backend.as_ref(), &layout, options)?;
+        let lock = LockFile::new(lock_file);
+        let io = |action| io_error(layout.lock(), action);
+        let info: Option<LockInfo> = lock.read().map_err(io("read"))?;
+        let place =
+            Place { backend: backend.clone(), segments: layout.segments(), quarantine: layout.quarantine() };
+        let recovered = recover(&place, info.as_ref(), fresh.0, clock.boot_id(), clock.wall_ns())?;
+        lock.write_head(&recovered.journal, std::process::id(), clock.wall_ns()).map_err(io("write"))?;
+        let writer_options = WriterOptions {
+            segment_bytes: options.segment_bytes,
+            preallocate: options.preallocate,
+            boot_id: clock.boot_id(),
+        };
+        let writer = LogWriter::new(
+            backend.clone(),
+            layout.segments(),
+            lock.clone(),
+            &recovered,
+            writer_options.clone(),
+        )
+        .map_err(io("publish the watermark"))?;
+        let last = recovered.last_sequence;
+        let segments = Arc::new(Segments::open(backend, layout.segments(), recovered.journal)?);
+        let streams = Streams::new(segments.clone(), last);
+        let tail = recovered.tail.as_ref().map(|t| t.first);
+        let mut unsealed = segments.unsealed(last)?;
+        segments.collect_unsealed(&unsealed)?;
+        unsealed.retain(|(first, _)| Some(*first) != tail);
+        let wake = wake(&layout)?;
+        let ledger = Ledger::new(last, IdIndex::new(segments.clone(), last), streams);
+        let cutting = Cutting {
+            max_age_ns: options.max_age.as_nanos() as i64,
+            batch_bytes: options.batch_bytes,
+            batch_events: options.batch_events,
+            codec: options.codec,
+        };
+        let watermark = Watermark::new(last, wake);
+        let record = Record { place, lock: lock.clone(), writer: writer_options };
+        let pipeline =
+            Pipeline::new(ledger, watermark, clock.clone(), segments, (record, writer), cutting, fresh.1);
+        let pipeline = Arc::new(pipeline);
+        pipeline.damage.lock().extend(recovered.damage);
+        pipeline.sealer().inherit(unsealed);
+        if let Some(tail) = tail {
+            pipeline.sealer().writing(tail);
+        }
+        let keeper = Arc::new(TreeKeeper::new(pipeline.segments().real_path(&layout.trees())));
+        let index = IndexerSeed { pipeline: pipeline.clone(), keeper, lock };
+        Ok(Parts { layout, pipeline, index })
+    }
+}
+
+fn io_error(path: PathBuf, action: &'static str) -> impl FnOnce(std::io::Error) -> OpenError {
+    move |source| OpenError::Io { path, action, source }
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.close(Duration::from_secs(1));
+    }
+}
+
+/// Writes the end mark. The disk may not answer: a thread of its own waits for it, and is left behind at `until`.
+fn end_record(
+    pipeline: &Arc<Pipeline>,
+    until: Instant,
+    left_behind: &mut Vec<&'static str>,
+) -> Result<(), CommitError> {
+    const NAME: &str = "semj-close";
+    let poisoned =
+        |e: &dyn std::fmt::Display| CommitError::Poisoned(PoisonCause(format!("closing failed: {e}").into()));
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let owner = pipeline.clone();
+    let close = move || {
+        let closed = owner.with_writer(END_GRACE, |writer| {
+            writer.close(owner.clock().wall_ns()).map(|()| owner.watermark().set_durable(writer.durable()))
+        });
+        let _ = tell.send(closed);
+    };
+    std::thread::Builder::new().name(NAME.into()).spawn(close).map_err(|e| poisoned(&e))?;
+    match told.recv_deadline(until.max(Instant::now() + END_GRACE)) {
+        Ok(Some(closed)) => closed.map_err(|e| poisoned(&e)),
+        Ok(None) => Err(CommitError::Closed),
+        Err(_) => {
+            left_behind.push(NAME);
+            Err(CommitError::Stalled { since: Instant::now() })
+        }
     }
 }
 

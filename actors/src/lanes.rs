@@ -44,6 +44,11 @@ impl Lane {
         Ok(Lane { system, ended })
     }
 
+    /// Whether the thread has ended.
+    fn has_ended(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
+    }
+
     /// Waits for the thread's end; `false` when it lives on.
     fn ends_within(&self, time: Duration) -> bool {
         matches!(self.ended.recv_timeout(time), Err(crossbeam_channel::RecvTimeoutError::Disconnected))
@@ -74,6 +79,8 @@ pub(crate) struct Lanes {
     wards: Wards,
     routes: Arc<Routes>,
     slots: [Mutex<Option<Lane>>; LaneName::ALL.len()],
+    /// Lanes that were replaced, until their threads end, and whether they may still change files.
+    left: Mutex<Vec<(Lane, bool)>>,
 }
 
 impl Lanes {
@@ -82,7 +89,14 @@ impl Lanes {
     /// # Errors
     /// When a thread cannot be made.
     pub(crate) fn start(pipeline: Arc<Pipeline>, index: IndexerSeed, wards: Wards) -> io::Result<Self> {
-        let lanes = Lanes { pipeline, index, wards, routes: Arc::default(), slots: Default::default() };
+        let lanes = Lanes {
+            pipeline,
+            index,
+            wards,
+            routes: Arc::default(),
+            slots: Default::default(),
+            left: Mutex::default(),
+        };
         let bells = &lanes.pipeline.bells;
         let to = lanes.routes.clone();
         bells.ingest.connect(move || to.ingest.send(LedgerDoorbell));
@@ -112,6 +126,8 @@ impl Lanes {
     /// As [`Lanes::replace`]; the answer hears of each actor that was started, and ends with the last.
     fn begin(&self, name: LaneName) -> io::Result<Receiver<()>> {
         let (tell, born) = bounded(2);
+        let lives = self.wards.iter().filter(|w| w.role().lane() == name).filter_map(|w| w.life());
+        let may_still_write = lives.fold(false, |any, life| any || life.may_still_write());
         let lane = Lane::start(name.thread())?;
         let pipeline = &self.pipeline;
         match name {
@@ -129,8 +145,16 @@ impl Lanes {
         let old = self.slots.get(name.index()).and_then(|slot| slot.lock().replace(lane));
         if let Some(old) = old {
             old.system.stop();
+            self.left.lock().push((old, may_still_write));
         }
         Ok(born)
+    }
+
+    /// How many threads that were replaced have not ended.
+    pub(crate) fn left_behind(&self) -> u64 {
+        let mut left = self.left.lock();
+        left.retain(|(lane, _)| !lane.has_ended());
+        left.len() as u64
     }
 
     /// Lets the lane start an actor, and waits for nothing: the lane may hang from its first moment on. The route leads
@@ -159,7 +183,12 @@ impl Lanes {
     /// Ends all lanes, in the order of the flow. Whatever must be committed was committed before. Answers with those
     /// that did not end in time.
     pub(crate) fn stop(&self, until: Instant) -> Vec<&'static str> {
+        // A fenced thread that comes back changes nothing, unless it was left behind inside a call that may.
         let mut left = Vec::new();
+        let writes_on = |(lane, may_still_write): &(Lane, bool)| *may_still_write && !lane.has_ended();
+        if self.left.lock().iter().any(writes_on) {
+            left.push(LaneName::Derive.thread());
+        }
         for name in LaneName::ALL {
             let Some(lane) = self.slots.get(name.index()).and_then(|slot| slot.lock().take()) else {
                 continue;

@@ -22,6 +22,9 @@ mod running;
 pub mod sealer;
 mod shed;
 mod shell;
+#[cfg(feature = "chaos")]
+#[doc(hidden)]
+pub mod simulation;
 pub mod stages;
 pub mod supervision;
 mod sync;

@@ -295,12 +295,19 @@ impl Pipeline {
                     || self.ledger.take_urgent())
     }
 
+    /// The current run, for an incarnation that was not replaced. One that is replaced later holds a run that is over
+    /// then: whatever it takes from it is void, and nothing is missing in its successor's.
+    fn run_of(&self, progress: &Progress) -> Option<Arc<Run>> {
+        let run = self.run();
+        progress.tick().then_some(run)
+    }
+
     /// The next range for the batcher, when one should be cut and there is room behind it.
     ///
     /// # Errors
     /// When the record cannot be read to resolve a cause.
-    pub fn next_range(&self, role: Role) -> Result<Option<BatchRange>, ReadError> {
-        let run = self.run();
+    pub fn next_range(&self, role: Role, progress: &Progress) -> Result<Option<BatchRange>, ReadError> {
+        let Some(run) = self.run_of(progress) else { return Ok(None) };
         if run.in_flight() >= IN_FLIGHT_MAX || self.watermark.poison().is_some() {
             return Ok(None);
         }
@@ -376,8 +383,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the record cannot be read to resolve a cause.
-    pub fn take_short_way(&self, role: Role) -> Result<Option<CommitBatch>, ReadError> {
-        let run = self.run();
+    pub fn take_short_way(&self, role: Role, progress: &Progress) -> Result<Option<CommitBatch>, ReadError> {
+        let Some(run) = self.run_of(progress) else { return Ok(None) };
         let pending = self.ledger.pending();
         if run.in_flight() > 0
             || pending.sealed > 0
@@ -437,25 +444,21 @@ impl Pipeline {
                 return Commit::Void;
             }
         }
-        if let Some((_, reason)) = &batch.refused {
+        // Whatever crashes from here on, the next run goes on behind this batch: all that must be known of it is noted.
+        self.note_segment(writer);
+        if let Some((chunk, reason)) = &batch.refused {
             self.watermark.refuse(first, last, reason);
+            self.ledger.forget_refused(chunk);
+            self.refusals.note(chunk, reason);
         }
         self.watermark.set_written(last);
         crate::chaos::point("persister:before_sync");
-        if let Some(segment) = writer.segment() {
-            self.segments.add(segment);
-            self.sealer.writing(segment);
-        }
         let synced = writer.sync();
         drop(slot);
         match synced {
             Ok(durable) => {
                 drop(zone);
                 crate::chaos::point("persister:after_sync");
-                if let Some((chunk, reason)) = &batch.refused {
-                    self.ledger.forget_refused(chunk);
-                    self.refusals.note(chunk, reason);
-                }
                 self.publish(durable);
                 run.arrived();
                 self.hold(role, None);
@@ -497,6 +500,14 @@ impl Pipeline {
             self.watermark.fail(CommitError::Poisoned(PoisonCause(e.to_string().into())));
             disk(e)
         })
+    }
+
+    /// Readers must know the segment that is being written before anything in it counts as durable.
+    pub(crate) fn note_segment(&self, writer: &LogWriter) {
+        if let Some(segment) = writer.segment() {
+            self.segments.add(segment);
+            self.sealer.writing(segment);
+        }
     }
 
     pub(crate) fn publish(&self, durable: u64) {

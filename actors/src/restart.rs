@@ -47,7 +47,9 @@ impl Pipeline {
         let writer = match left {
             Some(writer) if is_poisoned => writer,
             Some(mut writer) if writer.is_whole() => {
-                // What the last incarnation wrote may lack its sync, and what it synced may lack its publication.
+                // What the last incarnation wrote may lack its sync, and what it synced may lack its publication; its last
+                // append may have begun a segment.
+                self.note_segment(&writer);
                 match writer.sync() {
                     Ok(durable) => self.publish(durable),
                     Err(e) => {
@@ -96,10 +98,7 @@ impl Pipeline {
         )
         .map_err(|e| failed(&e))?;
         writer.advance_epoch(old.epoch + 1);
-        if let Some(segment) = writer.segment() {
-            self.segments.add(segment);
-            self.sealer.writing(segment);
-        }
+        self.note_segment(&writer);
         self.watermark.set_written(last);
         self.publish(last);
         Ok(writer)

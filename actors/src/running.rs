@@ -5,9 +5,13 @@ use crate::options::EngineOptions;
 use crate::pipeline::Pipeline;
 use crate::stages::IndexerSeed;
 use crate::supervision::{Escalation, Hands, LaneName, Role, Supervisor, Ward, Wards};
+use semj_storage::log::{HEALTH_ROLES, Health, LockFile};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+const _: () = assert!(Role::ALL.len() <= HEALTH_ROLES);
 
 /// See the module.
 #[derive(Debug)]
@@ -34,10 +38,17 @@ impl Running {
             Arc::new(Ward::new(role, options.restarts, pipeline.clock.clone(), obituaries.clone(), judge))
         });
         let lanes = Arc::new(Lanes::start(pipeline.clone(), index.clone(), wards.clone())?);
-        let deeds = Deeds { pipeline: pipeline.clone(), index, lanes: lanes.clone() };
+        let deeds = Deeds { pipeline: pipeline.clone(), index, lanes: lanes.clone(), wards: wards.clone() };
+        // What an earlier owner went through is not this one's.
+        deeds.tell_health();
         let supervisor =
             Supervisor::start(reports, wards.clone(), pipeline.clock.clone(), options.watch, deeds)?;
         Ok(Running { wards, supervisor, lanes })
+    }
+
+    /// Threads that were replaced and have not ended.
+    pub(crate) fn left_behind(&self) -> u64 {
+        self.lanes.left_behind()
     }
 
     /// Ends everything; answers with the threads that did not end in time.
@@ -53,6 +64,19 @@ struct Deeds {
     pipeline: Arc<Pipeline>,
     index: IndexerSeed,
     lanes: Arc<Lanes>,
+    wards: Wards,
+}
+
+impl Deeds {
+    /// Tells readers something through LOCK. It lies on the disk that may not answer: a thread of its own waits for it.
+    fn tell(&self, tell: impl FnOnce(&LockFile, &Uuid) -> io::Result<()> + Send + 'static) {
+        let (lock, journal) = (self.pipeline.record.lock.clone(), self.pipeline.segments.journal());
+        let tell = move || {
+            // For display only.
+            let _ = tell(&lock, &journal);
+        };
+        let _ = std::thread::Builder::new().name("semj-tell".into()).spawn(tell);
+    }
 }
 
 impl Hands for Deeds {
@@ -85,12 +109,23 @@ impl Hands for Deeds {
         if was.is_some() == since.is_some() {
             return;
         }
-        // LOCK lies on the disk that does not answer: telling readers must not take the supervisor with it.
-        let (lock, journal) = (self.pipeline.record.lock.clone(), self.pipeline.segments.journal());
         let since_ns = ago.map(|ago| self.pipeline.clock.wall_ns() - ago.as_nanos() as i64);
-        let tell = move || {
-            let _ = lock.write_stall(&journal, since_ns);
+        self.tell(move |lock, journal| lock.write_stall(journal, since_ns));
+    }
+
+    fn left_behind(&self) -> u64 {
+        self.lanes.left_behind()
+    }
+
+    fn tell_health(&self) {
+        let mut health = Health {
+            left_behind: self.lanes.left_behind() as u32,
+            refused: self.pipeline.refusals.count() as u32,
+            ..Health::default()
         };
-        let _ = std::thread::Builder::new().name("semj-stall".into()).spawn(tell);
+        for (slot, ward) in health.restarts.iter_mut().zip(&self.wards) {
+            *slot = ward.restarts() as u32;
+        }
+        self.tell(move |lock, journal| lock.write_health(journal, &health));
     }
 }

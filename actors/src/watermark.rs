@@ -200,7 +200,7 @@ impl Watermark {
         let waiters = self.waiters.lock();
         // It may have been committed between the look and the failure: then the failure is not its own.
         if self.at(level) >= sequence {
-            return Some(Ok(()));
+            return Some(waiters.refusal(sequence).map_or(Ok(()), Err));
         }
         waiters.failure.clone().map(Err)
     }

@@ -5,6 +5,7 @@ use super::out::{Out, Style, count, json_line, size};
 use super::outcome::Outcome;
 use super::when;
 use clap::Args;
+use semj::Health;
 use serde::Serialize;
 
 /// Show how the journal is
@@ -48,12 +49,12 @@ impl Status {
         if context.json() {
             out.line(&json_line(&line))?;
         } else {
-            self.print(context, &mut out, &line)?;
+            self.print(context, &mut out, &line, &status.health)?;
         }
         out.flush()
     }
 
-    fn print(&self, context: &Context, out: &mut Out, line: &Line) -> Outcome {
+    fn print(&self, context: &Context, out: &mut Out, line: &Line, health: &Health) -> Outcome {
         let style = match line.state.as_str() {
             "open" | "idle" => Style::Good,
             _ => Style::Bad,
@@ -81,6 +82,17 @@ impl Status {
                 row("owner", &format!("process {} since {since}", owner.pid))?;
             }
             None => row("owner", "nobody has it open")?,
+        }
+        if line.owner.is_some() {
+            let told = health.restarts.iter().map(|(role, n)| format!("{role} {}", count(*n)));
+            let told = told.collect::<Vec<_>>().join(", ");
+            row("restarts", if told.is_empty() { "none" } else { &told })?;
+            if health.left_behind > 0 {
+                row("hanging", &format!("{} threads were left behind", health.left_behind))?;
+            }
+            if health.refused > 0 {
+                row("refused", &format!("{} events crashed the engine; see quarantine/", health.refused))?;
+            }
         }
         let state = out.paint(style, &line.state);
         let name = out.paint(Style::Faint, "state     ");

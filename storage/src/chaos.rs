@@ -63,13 +63,27 @@ pub const POINTS: &[&str] = &[
 pub fn point(_: &str) {}
 
 #[cfg(feature = "chaos")]
-pub use armed::{Action, VARIABLE, arm, arm_from_env, disarm_all, hanging, passes, point, release};
+pub use armed::{Action, VARIABLE, arm, arm_from_env, disarm_all, hanging, on_pass, passes, point, release};
 
 #[cfg(feature = "chaos")]
 mod armed {
     use super::Injected;
     use parking_lot::{Condvar, Mutex};
+    use std::cell::RefCell;
     use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    type Hook = Rc<dyn Fn(&'static str)>;
+
+    thread_local! {
+        static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+    }
+
+    /// Calls `hook` at every point that this thread passes, instead of everything else: a simulation decides there what
+    /// happens, and may unwind. `None` ends that.
+    pub fn on_pass(hook: Option<Hook>) {
+        HOOK.set(hook);
+    }
 
     /// The environment variable with points to arm from the start: `name=kill@3;name2=panic@1`.
     pub const VARIABLE: &str = "SEMJ_FAILPOINTS";
@@ -175,6 +189,10 @@ mod armed {
 
     /// Passes a point: counts, and does what it is armed with.
     pub fn point(name: &'static str) {
+        let hook = HOOK.with_borrow(Clone::clone);
+        if let Some(hook) = hook {
+            return hook(name);
+        }
         let mut state = STATE.lock();
         if !state.is_set_up {
             drop(state);
@@ -256,6 +274,18 @@ mod armed {
                 release();
             });
             assert_eq!(hanging(), 0);
+        }
+
+        #[test]
+        fn a_hook_sees_every_pass_of_its_thread() {
+            let seen = Rc::new(RefCell::new(Vec::new()));
+            let sees = seen.clone();
+            on_pass(Some(Rc::new(move |name| sees.borrow_mut().push(name))));
+            point("test:hook");
+            std::thread::scope(|scope| drop(scope.spawn(|| point("test:hook"))));
+            on_pass(None);
+            point("test:hook");
+            assert_eq!(*seen.borrow(), ["test:hook"]);
         }
 
         #[test]

@@ -2,11 +2,11 @@
 //!
 //! 1. A batch that crashed its stage twice is halved; what is left is one unit (an event, or a whole group).
 //! 2. Only a unit that stands alone is refused, after three crashes.
-//! 3. It ends by itself: each crash is the second of a batch, makes it smaller, or is one of the last three.
+//! 3. It ends by itself: each crash is the second of a batch, makes it smaller, or is one of the last six.
 
 /// Crashes of a batch before it is halved.
 const CRASHES_TO_HALVE: u32 = 2;
-/// Crashes of a unit alone before it is refused.
+/// Crashes of a unit alone before it is refused, and of its tombstone before nothing can help: one may be a coincidence.
 const CRASHES_TO_REFUSE: u32 = 3;
 
 /// A range of sequences, both ends included.
@@ -34,8 +34,8 @@ struct Suspicion {
     /// The batch that crashed.
     batch: Span,
     crashes: u32,
-    /// The end of the batch in which the search began.
-    until: u64,
+    /// The ends of the batches that were halved, the first one first: what lies behind `batch` comes after it.
+    ends: Vec<u64>,
     /// Its words, once it is refused.
     refused: Option<String>,
 }
@@ -53,28 +53,29 @@ impl Isolation {
         words: &str,
         middle: impl FnOnce(Span) -> Option<u64>,
     ) -> Judgement {
-        let until = self.0.as_ref().map_or(0, |s| s.until).max(batch.last);
         let suspicion = match &mut self.0 {
             Some(s) if s.batch.first == batch.first && s.batch.last >= batch.last => s,
-            other => other.insert(Suspicion { batch, crashes: 0, until, refused: None }),
+            other => other.insert(Suspicion { batch, crashes: 0, ends: Vec::new(), refused: None }),
         };
-        if suspicion.refused.is_some() {
-            return Judgement::Hopeless;
-        }
         suspicion.batch = batch;
         suspicion.crashes += 1;
+        if suspicion.refused.is_some() {
+            let is_enough = suspicion.crashes >= CRASHES_TO_REFUSE;
+            return if is_enough { Judgement::Hopeless } else { Judgement::Again };
+        }
         if suspicion.crashes < CRASHES_TO_HALVE {
             return Judgement::Again;
         }
         match middle(batch) {
             Some(last) if last < batch.last => {
+                suspicion.ends.push(batch.last);
                 suspicion.batch.last = last.max(batch.first);
                 suspicion.crashes = 0;
                 Judgement::Again
             }
             _ if suspicion.crashes < CRASHES_TO_REFUSE => Judgement::Again,
             _ => {
-                suspicion.refused = Some(words.to_owned());
+                (suspicion.refused, suspicion.crashes) = (Some(words.to_owned()), 0);
                 Judgement::Refuse(batch)
             }
         }
@@ -92,13 +93,16 @@ impl Isolation {
 
     /// Everything up to `last` is committed: what is behind it comes next.
     pub fn committed(&mut self, last: u64) {
-        if let Some(s) = self.0.as_mut().filter(|s| s.batch.last <= last) {
-            if s.until <= last {
-                self.0 = None;
-            } else {
-                s.batch = Span { first: last + 1, last: s.until };
+        let Some(s) = self.0.as_mut().filter(|s| s.batch.last <= last) else { return };
+        while s.ends.last().is_some_and(|end| *end <= last) {
+            s.ends.pop();
+        }
+        match s.ends.pop() {
+            Some(end) => {
+                s.batch = Span { first: last + 1, last: end };
                 (s.crashes, s.refused) = (0, None);
             }
+            None => self.0 = None,
         }
     }
 }
@@ -169,6 +173,13 @@ mod tests {
         }
         assert_eq!(isolation.crashed(alone, "boom", |_| None), Judgement::Refuse(alone));
         assert_eq!(isolation.refused(10), Some("boom"));
+        for _ in 0..2 {
+            assert_eq!(
+                isolation.crashed(alone, "boom", |_| None),
+                Judgement::Again,
+                "its tombstone, perhaps"
+            );
+        }
         assert_eq!(isolation.crashed(alone, "boom", |_| None), Judgement::Hopeless);
     }
 }

@@ -71,7 +71,7 @@ impl Stage for IndexerStage {
         self.seed.pipeline.bells.index.heard();
         let prealloc = self.seed.pipeline.prealloc();
         if prealloc.wants_fill() {
-            let _slow = self.progress.slow();
+            let Some(_slow) = self.progress.slow() else { return Ok(()) };
             prealloc.fill();
         }
         if self.working { Ok(()) } else { self.work(out) }

@@ -7,7 +7,7 @@ use super::{Birth, Effect, On, Stage, Timer};
 use crate::error::StageError;
 use crate::messages::LedgerDoorbell;
 use crate::pipeline::Pipeline;
-use crate::supervision::Role;
+use crate::supervision::{Progress, Role};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ const TICK_NS_MIN: i64 = 500_000;
 #[derive(Debug)]
 pub struct IngestStage {
     pipeline: Arc<Pipeline>,
+    progress: Arc<Progress>,
     ticking: bool,
     busy_until_ns: i64,
 }
@@ -33,7 +34,8 @@ impl Stage for IngestStage {
         if birth.is_restart {
             pipeline.begin_run(&birth.progress)?;
         }
-        Ok(IngestStage { pipeline: pipeline.clone(), ticking: false, busy_until_ns: 0 })
+        let (pipeline, progress) = (pipeline.clone(), birth.progress);
+        Ok(IngestStage { pipeline, progress, ticking: false, busy_until_ns: 0 })
     }
 
     fn start(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
@@ -62,10 +64,16 @@ impl IngestStage {
         crate::chaos::point("ingest:before_cut");
         let pipeline = self.pipeline.clone();
         pipeline.tell_own();
-        while let Some(range) = pipeline.next_range(Self::ROLE).map_err(|e| Pipeline::unresolved(&e))? {
+        while let Some(range) =
+            pipeline.next_range(Self::ROLE, &self.progress).map_err(|e| Pipeline::unresolved(&e))?
+        {
             out.push(Effect::Batch(range));
         }
         crate::chaos::point("ingest:after_cut");
+        // An incarnation that was replaced must not tell emitters that the lane is awake: its timers are gone.
+        if !self.progress.tick() {
+            return Ok(());
+        }
         let now = pipeline.clock().boot_ns();
         let idle = pipeline.ledger().pending().events == 0;
         if !idle {

@@ -155,7 +155,7 @@ impl PersisterStage {
         let pipeline = self.pipeline.clone();
         while self.held.is_empty() && self.progress.tick() {
             self.gather();
-            match pipeline.take_short_way(Self::ROLE) {
+            match pipeline.take_short_way(Self::ROLE, &self.progress) {
                 Ok(Some(batch)) => self.commit(batch, out),
                 Ok(None) => break,
                 Err(e) => return Err(Pipeline::unresolved(&e)),

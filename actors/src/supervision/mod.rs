@@ -10,10 +10,14 @@ mod ward;
 mod watch;
 
 pub use cell::Cell;
+#[cfg(feature = "chaos")]
+pub(crate) use cell::panic_text;
 pub use intensity::{Backoff, Intensity};
 pub use policy::{Blame, Child, Escalation, Exit, RestartLimits, RestartPolicy, Strategy, Verdict};
 pub use progress::{Progress, Protected, Word, Zone};
 pub use role::{LaneName, Role};
+#[cfg(feature = "chaos")]
+pub(crate) use supervisor::Duty;
 pub use supervisor::{Hands, Supervisor, Wards};
 pub use ward::{Command, Life, Obituary, Ward};
 pub use watch::{Finding, Watch, WatchLimits};

@@ -2,6 +2,7 @@
 //! progress words, replaces lanes and escalates.
 
 use super::policy::{Escalation, Exit, Strategy, Verdict};
+use super::progress::Zone;
 use super::role::{LaneName, Role};
 use super::ward::{Command, Life, Obituary, Ward};
 use super::watch::{Finding, Watch, WatchLimits};
@@ -10,7 +11,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,6 +30,12 @@ pub trait Hands: Send {
     fn abandon_writer(&self);
     /// A function is lost, or everything.
     fn escalate(&self, role: Role, how: Escalation, reason: &str);
+    /// Something happened to an actor, or to a thread.
+    fn tell_health(&self) {}
+    /// Threads that hang and were left behind, and have not ended since.
+    fn left_behind(&self) -> u64 {
+        0
+    }
     /// A call on the record has not returned since (ns of the boot-time clock), or all have.
     fn stalled(&self, since_ns: Option<i64>);
 }
@@ -42,7 +48,6 @@ pub type Wards = [Arc<Ward>; Role::ALL.len()];
 pub struct Supervisor {
     thread: JoinHandle<()>,
     stop: Sender<()>,
-    left_behind: Arc<AtomicU64>,
 }
 
 impl Supervisor {
@@ -58,25 +63,10 @@ impl Supervisor {
         hands: impl Hands + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let left_behind = Arc::new(AtomicU64::new(0));
-        let mut duty = Duty {
-            wards,
-            clock,
-            limits,
-            hands,
-            watches: Default::default(),
-            due: BTreeMap::new(),
-            is_stalled: false,
-            left_behind: left_behind.clone(),
-        };
+        let mut duty = Duty::new(wards, clock, limits, hands);
         let watch = move || duty.serve(&obituaries, &stopped);
         let thread = std::thread::Builder::new().name("semj-supervisor".into()).spawn(watch)?;
-        Ok(Supervisor { thread, stop, left_behind })
-    }
-
-    /// Threads that hang and were left behind since opening.
-    pub fn left_behind(&self) -> u64 {
-        self.left_behind.load(Ordering::Relaxed)
+        Ok(Supervisor { thread, stop })
     }
 
     /// Ends it: from now on nobody is restarted.
@@ -86,7 +76,8 @@ impl Supervisor {
     }
 }
 
-struct Duty<H> {
+/// What the supervisor does, without its thread.
+pub(crate) struct Duty<H> {
     wards: Wards,
     clock: Arc<dyn Clock>,
     limits: WatchLimits,
@@ -95,10 +86,24 @@ struct Duty<H> {
     /// Lanes to be replaced, and when.
     due: BTreeMap<LaneName, i64>,
     is_stalled: bool,
-    left_behind: Arc<AtomicU64>,
 }
 
 impl<H: Hands> Duty<H> {
+    pub(crate) fn new(wards: Wards, clock: Arc<dyn Clock>, limits: WatchLimits, hands: H) -> Self {
+        let (watches, due) = Default::default();
+        Duty { wards, clock, limits, hands, watches, due, is_stalled: false }
+    }
+
+    /// One turn: hears of a death, or just looks; `true` when no actor does anything.
+    pub(crate) fn turn(&mut self, obituary: Option<&Obituary>) -> bool {
+        if let Some(obituary) = obituary {
+            self.hear(obituary);
+        }
+        let is_idle = self.look();
+        self.replace_due();
+        is_idle
+    }
+
     fn serve(&mut self, obituaries: &Receiver<Obituary>, stopped: &Receiver<()>) {
         let period = Duration::from_nanos(self.limits.period_ns() as u64);
         let mut wait = period;
@@ -108,13 +113,11 @@ impl<H: Hands> Duty<H> {
                 recv(obituaries) -> obituary => obituary.map_err(|_| RecvTimeoutError::Disconnected),
                 default(wait) => Err(RecvTimeoutError::Timeout),
             };
-            match heard {
-                Ok(obituary) => self.hear(&obituary),
+            let is_idle = match heard {
+                Ok(obituary) => self.turn(Some(&obituary)),
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            let is_idle = self.look();
-            self.replace_due();
+                Err(RecvTimeoutError::Timeout) => self.turn(None),
+            };
             wait = if is_idle { period * IDLE_FACTOR } else { period };
             if let Some(next) = self.due.values().min() {
                 let left = next.saturating_sub(self.clock.boot_ns()).max(0);
@@ -129,6 +132,7 @@ impl<H: Hands> Duty<H> {
 
     fn hear(&mut self, obituary: &Obituary) {
         crate::metrics::restarted(obituary.role);
+        self.hands.tell_health();
         match &obituary.verdict {
             Verdict::Restart { after_ns } => {
                 // Who shares a thread dies with it, and is brought back with the first of them.
@@ -168,7 +172,7 @@ impl<H: Hands> Duty<H> {
         for role in Role::ALL {
             let Some(life) = self.ward(role).and_then(|w| w.life()) else { continue };
             let word = life.progress.look();
-            is_idle &= word.zone() == super::progress::Zone::Idle;
+            is_idle &= word.zone() == Zone::Idle;
             let Some(watch) = self.watches.get_mut(role.index()) else { continue };
             match watch.look(word, now, self.limits) {
                 Finding::Moves => {}
@@ -177,6 +181,9 @@ impl<H: Hands> Duty<H> {
                 }
                 Finding::Hangs(word) => {
                     if life.progress.fence(word) {
+                        if word.zone() == Zone::Slow {
+                            life.fenced_in_slow_call();
+                        }
                         self.abandon(role, &life);
                     }
                 }
@@ -200,7 +207,7 @@ impl<H: Hands> Duty<H> {
         if role == Role::Persister {
             self.hands.abandon_writer();
         }
-        let left = self.left_behind.fetch_add(1, Ordering::Relaxed) + 1;
+        let left = self.hands.left_behind() + 1;
         if left > LEFT_BEHIND_MAX {
             let reason = format!("{left} threads hang and were left behind");
             self.hands.escalate(role, role.escalation(), &reason);

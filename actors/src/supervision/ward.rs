@@ -49,11 +49,23 @@ pub struct Life {
     pub progress: Arc<Progress>,
     /// Whether another life came before.
     pub is_restart: bool,
+    /// It was fenced inside a slow call, which may change files yet.
+    may_still_write: AtomicBool,
     command: Mutex<(Option<Command>, Option<Waker>)>,
     failure: Mutex<Option<String>>,
 }
 
 impl Life {
+    /// Notes that it was fenced inside a slow call.
+    pub(super) fn fenced_in_slow_call(&self) {
+        self.may_still_write.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether its thread, should it come back, may still change files.
+    pub(crate) fn may_still_write(&self) -> bool {
+        self.may_still_write.load(Ordering::SeqCst)
+    }
+
     /// Notes with what error its core ended it.
     pub(crate) fn fail(&self, words: String) {
         *self.failure.lock() = Some(words);
@@ -65,7 +77,7 @@ impl Life {
     }
 
     /// Takes what it is asked to do; `waker` is woken by the next request.
-    pub(super) fn take_command(&self, waker: &Waker) -> Option<Command> {
+    pub(crate) fn take_command(&self, waker: &Waker) -> Option<Command> {
         let mut slot = self.command.lock();
         if slot.1.as_ref().is_none_or(|w| !w.will_wake(waker)) {
             slot.1 = Some(waker.clone());
@@ -150,6 +162,7 @@ impl Ward {
         let life = Arc::new(Life {
             progress: Arc::default(),
             is_restart: current.is_some(),
+            may_still_write: AtomicBool::new(false),
             command: Mutex::default(),
             failure: Mutex::default(),
         });

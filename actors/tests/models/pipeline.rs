@@ -4,7 +4,7 @@ use crate::common::{World, check, try_admit};
 use semj_actors::ledger::Refused;
 use semj_actors::messages::{BatchRange, CommitBatch, DurableDoorbell, LedgerDoorbell};
 use semj_actors::stages::{BatcherStage, Birth, Effect, IngestStage, On, PersisterStage, Stage};
-use semj_actors::supervision::Role;
+use semj_actors::supervision::{Progress, Role};
 use semj_actors::{CommitError, EmitError};
 use semj_storage::event::Event;
 use shuttle::future::block_on;
@@ -66,7 +66,7 @@ fn persist(world: &World, mail: &Receiver<ToPersist>) {
             ToPersist::Batch(batch) => persister.on(batch, &mut out).unwrap(),
             ToPersist::Crash => {
                 // With a batch in hand.
-                drop(world.pipeline.take_short_way(Role::Persister).unwrap());
+                drop(world.pipeline.take_short_way(Role::Persister, &Progress::default()).unwrap());
                 persister = born(&world.pipeline, true, &mut out);
             }
             ToPersist::Stop => return,

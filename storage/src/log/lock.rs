@@ -3,6 +3,7 @@
 //! ```text
 //! 0     [8] "SEMJLOCK", u32 version, u32 CRC of bytes 0..64, [16] journal UUID, u32 pid, u32 0, i64 since, 16 x 0
 //! 512   slot A    1024  slot B    1536  info slot (how far the trees are)    2048  stall slot
+//! 2560  health slot: u32 restarts of each of 8 roles, u32 threads left behind, u32 events refused, u32 0, u32 CRC
 //! slot: u64 generation, u64 durable sequence, u64 first sequence of the segment, u64 end offset, u32 state, u32 CRC
 //! ```
 //! The slots are written in turn after each `fdatasync`, so one of them is always whole, and neither runs ahead of the
@@ -21,6 +22,10 @@ const SLOT_BYTES: usize = 40;
 const SLOT_OFFSETS: [u64; 2] = [512, 1024];
 const INFO_OFFSET: u64 = 1536;
 const STALL_OFFSET: u64 = 2048;
+const HEALTH_OFFSET: u64 = 2560;
+const HEALTH_BYTES: usize = 48;
+/// Roles whose restarts fit into the health slot.
+pub const HEALTH_ROLES: usize = 8;
 
 /// What the owner is doing, as far as readers need to know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -77,6 +82,39 @@ pub struct Watermark {
     pub state: OwnerState,
 }
 
+/// What the owner went through since it opened the journal, for display.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Health {
+    /// Restarts of each role, in the order of the flow.
+    pub restarts: [u32; HEALTH_ROLES],
+    /// Threads that hang and were left behind.
+    pub left_behind: u32,
+    /// Events refused because they crashed the engine.
+    pub refused: u32,
+}
+
+impl Health {
+    fn encode(&self, journal: &Uuid) -> [u8; HEALTH_BYTES] {
+        let mut bytes = [0; HEALTH_BYTES];
+        let numbers = self.restarts.iter().chain([&self.left_behind, &self.refused]);
+        for (at, number) in numbers.enumerate() {
+            put(&mut bytes, at * 4, &number.to_le_bytes());
+        }
+        let crc = crc_with_hole(journal, &bytes, HEALTH_BYTES - 4);
+        put(&mut bytes, HEALTH_BYTES - 4, &crc.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8], journal: &Uuid) -> Option<Self> {
+        let bytes = bytes.get(..HEALTH_BYTES)?;
+        (u32_at(bytes, HEALTH_BYTES - 4) == crc_with_hole(journal, bytes, HEALTH_BYTES - 4)).then(|| Health {
+            restarts: std::array::from_fn(|role| u32_at(bytes, role * 4)),
+            left_behind: u32_at(bytes, HEALTH_ROLES * 4),
+            refused: u32_at(bytes, HEALTH_ROLES * 4 + 4),
+        })
+    }
+}
+
 /// What LOCK tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LockInfo {
@@ -90,6 +128,8 @@ pub struct LockInfo {
     pub watermark: Option<Watermark>,
     /// How far the trees are, if told.
     pub indexed: u64,
+    /// What the owner went through, for display.
+    pub health: Health,
     /// Since when a call on the record has not returned to its owner, ns since 1970, for display.
     pub stalled_since_ns: Option<i64>,
 }
@@ -116,7 +156,7 @@ impl LockFile {
     /// # Errors
     /// The operating system's.
     pub fn read(&self) -> io::Result<Option<LockInfo>> {
-        let mut bytes = vec![0; STALL_OFFSET as usize + SLOT_BYTES];
+        let mut bytes = vec![0; HEALTH_OFFSET as usize + HEALTH_BYTES];
         let n = self.file.read_at(&mut bytes, 0)?;
         bytes.truncate(n);
         let head = bytes.get(..HEAD_BYTES).unwrap_or_default();
@@ -132,6 +172,10 @@ impl LockFile {
             since_ns: i64_at(head, 40),
             watermark: newest.map(|(_, w)| w),
             indexed: slot(INFO_OFFSET).map_or(0, |(_, w)| w.durable),
+            health: bytes
+                .get(HEALTH_OFFSET as usize..)
+                .and_then(|slot| Health::decode(slot, &journal))
+                .unwrap_or_default(),
             stalled_since_ns: slot(STALL_OFFSET)
                 .filter(|(_, w)| w.state == OwnerState::Stalled)
                 .and_then(|(_, w)| i64::try_from(w.durable).ok())
@@ -193,6 +237,14 @@ impl LockFile {
         self.file.write_at(&encode_slot(journal, 0, &note), STALL_OFFSET)
     }
 
+    /// Tells readers what the owner went through.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn write_health(&self, journal: &Uuid, health: &Health) -> io::Result<()> {
+        self.file.write_at(&health.encode(journal), HEALTH_OFFSET)
+    }
+
     /// Publishes how far the trees are.
     ///
     /// # Errors
@@ -224,4 +276,30 @@ fn decode_slot(s: &[u8], journal: &Uuid) -> Option<(u64, Watermark)> {
             Watermark { durable: u64_at(s, 8), segment: u64_at(s, 16), end_offset: u64_at(s, 24), state };
         (u64_at(s, 0), watermark)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend, MemoryBackend, OpenMode};
+
+    #[test]
+    fn what_an_owner_went_through_is_read_back_and_damage_tells_nothing() {
+        let disk = MemoryBackend::default();
+        let file = disk.open("LOCK".as_ref(), OpenMode::CreateNew).unwrap();
+        let (lock, journal) = (LockFile::new(file.clone()), Uuid::from_u128(9));
+        lock.write_head(&journal, 7, 1_000).unwrap();
+        let told = || lock.read().unwrap().unwrap();
+        assert_eq!((told().health, told().stalled_since_ns), (Health::default(), None));
+        let health = Health { restarts: [1, 2, 3, 4, 0, 0, 0, 9], left_behind: 5, refused: 6 };
+        lock.write_health(&journal, &health).unwrap();
+        lock.write_stall(&journal, Some(2_000)).unwrap();
+        assert_eq!((told().health, told().stalled_since_ns), (health, Some(2_000)));
+        lock.write_stall(&journal, None).unwrap();
+        assert_eq!(told().stalled_since_ns, None);
+        lock.write_stall(&journal, Some(500)).unwrap();
+        assert_eq!(told().stalled_since_ns, None, "an earlier owner's");
+        file.write_at(&[0xFF], HEALTH_OFFSET).unwrap();
+        assert_eq!(told().health, Health::default());
+    }
 }

@@ -26,7 +26,7 @@ pub use chain::{ChainValue, content_digest, genesis};
 pub(crate) use check::{SegmentCheck, check_segment};
 pub use codec::Codec;
 pub use inspect::{Inspection, TornTail, inspect};
-pub use lock::{LockFile, LockInfo, OwnerState, Watermark};
+pub use lock::{HEALTH_ROLES, Health, LockFile, LockInfo, OwnerState, Watermark};
 pub use prealloc::Prealloc;
 pub use reader::{LogView, Segments, segment_files};
 pub use recover::{Place, Recovered, Tail, recover};

@@ -1,0 +1,1 @@
+//! Each actor killed at each boundary.
