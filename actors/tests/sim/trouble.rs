@@ -56,9 +56,11 @@ pub struct Hook {
     pub stand: Cell<u64>,
     /// Whether it stands until it is replaced.
     pub hangs: Cell<bool>,
-    /// Turns of each role and, while `count` says so, the points passed in each.
-    pub deliveries: RefCell<BTreeMap<Role, u64>>,
-    /// For runs that crash at one place: whose turn, which one, and which pass in it.
+    /// Turns of each role.
+    pub turns_of: RefCell<BTreeMap<Role, u64>>,
+    /// Points passed in each turn, where somebody wants to know.
+    pub passes: RefCell<Option<BTreeMap<(Role, u64), u64>>>,
+    /// For runs that crash at one place: whose turn, which one, and at which point in it; at 0 before it.
     pub script: Cell<Option<(Role, u64, u64)>>,
     /// Points passed in the turn that the script is about.
     pub passed: Cell<u64>,
@@ -66,7 +68,7 @@ pub struct Hook {
 
 impl Hook {
     pub fn begin(&self, role: Role) {
-        *self.deliveries.borrow_mut().entry(role).or_default() += 1;
+        *self.turns_of.borrow_mut().entry(role).or_default() += 1;
         self.turns.borrow_mut().push(role);
     }
 
@@ -84,10 +86,20 @@ impl Hook {
         left == 1
     }
 
+    /// Whether the script wants a crash before the next turn.
+    pub fn is_scripted_before(&self, role: Role) -> bool {
+        let next = self.turns_of.borrow().get(&role).copied().unwrap_or(0) + 1;
+        self.script.get() == Some((role, next, 0))
+    }
+
     /// Whether the script wants a crash at this pass.
     fn is_scripted(&self, role: Role) -> bool {
+        if let Some(passes) = self.passes.borrow_mut().as_mut() {
+            let turn = self.turns_of.borrow().get(&role).copied().unwrap_or(0);
+            *passes.entry((role, turn)).or_default() += 1;
+        }
         let Some((whose, turn, pass)) = self.script.get() else { return false };
-        if whose != role || self.deliveries.borrow().get(&role) != Some(&turn) {
+        if whose != role || self.turns_of.borrow().get(&role) != Some(&turn) {
             return false;
         }
         self.passed.set(self.passed.get() + 1);

@@ -202,6 +202,22 @@ impl World {
             return self.sleep();
         }
         let choice = choices.swap_remove(self.saga.below(choices.len() as u64) as usize);
+        if let Choice::Mail(role) | Choice::Timer(role, _) = choice
+            && self.hook.is_scripted_before(role)
+        {
+            self.hook.script.set(None);
+            let (life, number) = {
+                let actor = &self.actors.borrow()[role as usize];
+                (actor.life.clone(), actor.number)
+            };
+            return self.died_as(
+                &life,
+                role,
+                number,
+                Exit::Panicked { injected: true },
+                "it was asked to crash",
+            );
+        }
         match choice {
             Choice::Wake => {
                 while let Ok(wakers) = self.wakers.try_recv() {
@@ -419,9 +435,10 @@ impl World {
             return is_silent;
         }
         let actors = self.actors.borrow();
+        let awake = self.saga.settings.is_standard;
         let idle = actors
             .iter()
-            .all(|a| a.is_over || (a.stage.is_some() && a.mail.is_empty() && a.timers.is_empty()));
+            .all(|a| a.is_over || (a.stage.is_some() && a.mail.is_empty() && (awake || a.timers.is_empty())));
         let gone = actors.iter().zip(Role::ALL).any(|(a, r)| a.is_over && r != Role::Indexer);
         is_silent && idle && !gone && self.pipeline.ledger().pending().events == 0
     }
