@@ -23,7 +23,10 @@ pub struct Figures {
     pub unreached: u64,
 }
 
-fn standard(emissions: u64, prepare: impl Fn(&Hook)) -> Result<(Report, BTreeMap<(Role, u64), u64>), String> {
+pub fn standard(
+    emissions: u64,
+    prepare: impl Fn(&Hook),
+) -> Result<(Report, BTreeMap<(Role, u64), u64>), String> {
     let saga = Saga::new(SEED, Settings::calm(emissions));
     let run = catch_unwind(AssertUnwindSafe(|| all_openings(&saga, &|world| prepare(&world.hook))));
     chaos::on_pass(None);
@@ -34,12 +37,12 @@ fn standard(emissions: u64, prepare: impl Fn(&Hook)) -> Result<(Report, BTreeMap
     Ok((report(&saga), all.map(|at| (at, passes.get(&at).copied().unwrap_or(0))).collect()))
 }
 
-/// Kills everybody everywhere in a run of so many emissions, or at every `every`-th place; each time the journal must
-/// hold the same in the end.
+/// Kills everybody in a run of so many emissions: before every `before`-th of its turns, and at every `inside`-th point
+/// passed in one. Each time the journal must hold the same in the end.
 ///
 /// # Errors
 /// What was different, and where.
-pub fn sweep(emissions: u64, every: usize) -> Result<Figures, String> {
+pub fn sweep(emissions: u64, before: usize, inside: usize) -> Result<Figures, String> {
     let (undisturbed, turns) = standard(emissions, |hook| *hook.passes.borrow_mut() = Some(BTreeMap::new()))?;
     let is_mail = |line: &&super::saga::Line| {
         let names = ["LedgerDoorbell", "BatchRange", "CommitBatch", "DurableDoorbell", "IndexDoorbell"];
@@ -51,9 +54,10 @@ pub fn sweep(emissions: u64, every: usize) -> Result<Figures, String> {
         events: undisturbed.journal.len(),
         ..Figures::default()
     };
-    let places =
-        turns.iter().flat_map(|((role, turn), passes)| (0..=*passes).map(|pass| (*role, *turn, pass)));
-    for place in places.step_by(every) {
+    let outside = turns.keys().map(|(role, turn)| (*role, *turn, 0)).step_by(before);
+    let within =
+        turns.iter().flat_map(|((role, turn), passes)| (1..=*passes).map(|pass| (*role, *turn, pass)));
+    for place in outside.chain(within.step_by(inside)) {
         let (disturbed, _) = standard(emissions, |hook| hook.script.set(Some(place)))
             .map_err(|words| format!("{place:?}: {words}"))?;
         let deaths = disturbed.counts.get("injected panics").copied().unwrap_or(0);

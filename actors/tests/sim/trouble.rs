@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 /// Points at which a lane may stand still: whatever is locked there, nobody waits for it.
-const STANDS: [&str; 16] = [
+pub const STANDS: [&str; 16] = [
     "ingest:message",
     "ingest:timer",
     "ingest:recover",
@@ -62,6 +62,8 @@ pub struct Hook {
     pub passes: RefCell<Option<BTreeMap<(Role, u64), u64>>>,
     /// For runs that crash at one place: whose turn, which one, and at which point in it; at 0 before it.
     pub script: Cell<Option<(Role, u64, u64)>>,
+    /// For runs that hang at one point: which, and the passes of it that are left.
+    pub hang_at: Cell<Option<(&'static str, u64)>>,
     /// Points passed in the turn that the script is about.
     pub passed: Cell<u64>,
 }
@@ -321,6 +323,13 @@ impl World {
             self.note("bomb", point, 0);
             self.saga.count("bombs");
             resume_unwind(Box::new(Injected { point }));
+        }
+        if let Some((_, left)) = self.hook.hang_at.get().filter(|(at, _)| *at == point) {
+            self.hook.hang_at.set((left > 1).then(|| (point, left - 1)));
+            if left == 1 {
+                self.hook.hangs.set(true);
+                return self.stand(role, point);
+            }
         }
         if STANDS.contains(&point) && Hook::counts_down(&self.hook.stand) {
             self.stand(role, point);
