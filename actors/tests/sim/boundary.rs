@@ -2,7 +2,7 @@
 
 use super::run::{Report, all_openings, report};
 use super::saga::{Saga, Settings};
-use super::trouble::Hook;
+use super::world::World;
 use semj_actors::chaos;
 use semj_actors::simulation::panic_text;
 use semj_actors::supervision::Role;
@@ -24,11 +24,11 @@ pub struct Figures {
 }
 
 pub fn standard(
-    emissions: u64,
-    prepare: impl Fn(&Hook),
+    settings: Settings,
+    prepare: impl Fn(&World),
 ) -> Result<(Report, BTreeMap<(Role, u64), u64>), String> {
-    let saga = Saga::new(SEED, Settings::calm(emissions));
-    let run = catch_unwind(AssertUnwindSafe(|| all_openings(&saga, &|world| prepare(&world.hook))));
+    let saga = Saga::new(SEED, settings);
+    let run = catch_unwind(AssertUnwindSafe(|| all_openings(&saga, &prepare)));
     chaos::on_pass(None);
     let world = run.map_err(|e| format!("{}\n{}", panic_text(e.as_ref()), saga.tail(40)))?;
     let passes = world.hook.passes.take().unwrap_or_default();
@@ -43,7 +43,8 @@ pub fn standard(
 /// # Errors
 /// What was different, and where.
 pub fn sweep(emissions: u64, before: usize, inside: usize) -> Result<Figures, String> {
-    let (undisturbed, turns) = standard(emissions, |hook| *hook.passes.borrow_mut() = Some(BTreeMap::new()))?;
+    let (undisturbed, turns) =
+        standard(Settings::calm(emissions), |world| *world.hook.passes.borrow_mut() = Some(BTreeMap::new()))?;
     let is_mail = |line: &&super::saga::Line| {
         let names = ["LedgerDoorbell", "BatchRange", "CommitBatch", "DurableDoorbell", "IndexDoorbell"];
         names.contains(&line.2)
@@ -58,7 +59,7 @@ pub fn sweep(emissions: u64, before: usize, inside: usize) -> Result<Figures, St
     let within =
         turns.iter().flat_map(|((role, turn), passes)| (1..=*passes).map(|pass| (*role, *turn, pass)));
     for place in outside.chain(within.step_by(inside)) {
-        let (disturbed, _) = standard(emissions, |hook| hook.script.set(Some(place)))
+        let (disturbed, _) = standard(Settings::calm(emissions), |world| world.hook.script.set(Some(place)))
             .map_err(|words| format!("{place:?}: {words}"))?;
         let deaths = disturbed.counts.get("injected panics").copied().unwrap_or(0);
         if disturbed.journal != undisturbed.journal || deaths > 1 {

@@ -7,9 +7,10 @@ use super::run::{told, try_run};
 use super::saga::{Saga, Settings};
 use super::trouble::STANDS;
 use super::world::World;
-use semj_actors::stages::{Birth, IndexerSeed, IndexerStage, Stage};
+use semj_actors::stages::{BatcherStage, Birth, IndexerSeed, IndexerStage, On, PersisterStage, Stage};
+use semj_actors::supervision::{Progress, Role};
 use semj_actors::{TreeKeeper, chaos};
-use semj_storage::backend::{DirectoryRule, MemoryBackend};
+use semj_storage::backend::{DirectoryRule, Fault, FaultClass, MemoryBackend};
 use semj_storage::event::{Event, Priority};
 use semj_storage::limits::{BATCH_EVENTS_MAX, LEDGER_EVENTS_MAX};
 use std::cell::Cell;
@@ -31,20 +32,22 @@ pub fn boundaries() {
 /// A lane that hangs at any point is replaced; when it comes back it changes nothing.
 pub fn hangs(every: usize) -> u64 {
     const EMISSIONS: u64 = 60;
-    let (undisturbed, _) = standard(EMISSIONS, |_| {}).unwrap();
+    let settings = || Settings { is_probed: true, ..Settings::calm(EMISSIONS) };
+    let (undisturbed, _) = standard(settings(), |_| {}).unwrap();
     let mut hung = 0;
     for point in STANDS {
         for nth in (1..=100).step_by(every) {
-            let (disturbed, _) = standard(EMISSIONS, |hook| hook.hang_at.set(Some((point, nth))))
+            let (disturbed, _) = standard(settings(), |world| world.hook.hang_at.set(Some((point, nth))))
                 .unwrap_or_else(|words| panic!("{point} {nth}: {words}"));
             assert!(disturbed.journal == undisturbed.journal, "{point} {nth}: another journal");
-            let came = disturbed.counts.get("hangs").copied().unwrap_or(0);
+            let came = disturbed.counts.get("replaced lanes").copied().unwrap_or(0);
             if came == 0 {
                 break;
             }
             hung += came;
         }
     }
+    assert!(hung > 20, "{hung} hangs: are the points still passed?");
     hung
 }
 
@@ -52,13 +55,14 @@ pub fn hangs(every: usize) -> u64 {
 pub fn nobody_is_replaced_inside_a_write() {
     for point in ["persister:before_append", "persister:before_sync", "writer:before_sync"] {
         for nth in [1, 2, 5, 11] {
-            let (report, _) = standard(40, |hook| hook.hang_at.set(Some((point, nth))))
-                .unwrap_or_else(|words| panic!("{point} {nth}: {words}"));
+            let (report, _) =
+                standard(Settings::calm(40), |world| world.hook.hang_at.set(Some((point, nth))))
+                    .unwrap_or_else(|words| panic!("{point} {nth}: {words}"));
             assert!(
                 report.trace.iter().any(|line| line.1 == "hang" && line.2 == point),
                 "{point} was passed"
             );
-            assert_eq!(report.counts.get("hangs"), None, "{point} {nth}: replaced inside a write");
+            assert_eq!(report.counts.get("replaced lanes"), None, "{point} {nth}: replaced inside a write");
         }
     }
 }
@@ -121,4 +125,55 @@ pub fn trees_never_run_ahead() {
     to_rest(&world);
     chaos::on_pass(None);
     assert!(looks.get() > 3, "{} looks", looks.get());
+}
+
+/// Messages of a run that is over are void.
+pub fn messages_of_an_earlier_run_are_void() {
+    let world = quiet_world(0);
+    let pipeline = &world.pipeline;
+    let emitter = world.journal.borrow().emitter("a");
+    let last = emitter.emit_all(vec![Event::query("q"); 3]).unwrap().ticket().sequence() + 2;
+    pipeline.want(last);
+    let birth = |is_restart| Birth { progress: Arc::default(), is_restart };
+    let range = pipeline.next_range(Role::Ingest, &Progress::default()).unwrap().unwrap();
+    let batch = pipeline.pack(Role::Batcher, &range).unwrap();
+    let mut persister = PersisterStage::recover(pipeline, birth(false)).unwrap();
+    let mut out = Vec::new();
+    BatcherStage::recover(pipeline, birth(true)).unwrap();
+    assert!(pipeline.pack(Role::Batcher, &range).is_none(), "a range of an earlier run is packed");
+    persister.on(batch, &mut out).unwrap();
+    let range = pipeline.next_range(Role::Ingest, &Progress::default()).unwrap();
+    assert!(range.is_some(), "the earlier run's batch is committed beside the new run's");
+}
+
+/// Who hung, was replaced and comes back while all sleep leaves them asleep, and wakeable.
+pub fn who_comes_back_late_leaves_all_as_it_is() {
+    for point in ["ingest:timer", "ingest:before_cut", "ingest:after_cut"] {
+        let world = quiet_world(0);
+        let at_points = world.clone();
+        chaos::on_pass(Some(Rc::new(move |point| at_points.pass(point))));
+        world.hosts.probe(&world);
+        to_rest(&world);
+        world.hook.hang_at.set(Some((point, 1)));
+        for _ in 0..700 {
+            world.step();
+        }
+        assert_eq!(world.saga.counts.borrow().get("replaced lanes"), Some(&1), "{point}");
+        world.hosts.probe(&world);
+        to_rest(&world);
+        chaos::on_pass(None);
+    }
+}
+
+/// A persister that crashes while the disk is full comes back as if it were not.
+pub fn a_crash_while_the_disk_is_full_closes_nothing() {
+    for nth in [1, 2, 5, 9] {
+        let full = Fault::on(FaultClass::Write).nth(nth).full().path("segments/");
+        let (report, _) = standard(Settings::calm(40), |world| {
+            world.will_be_full(full.clone());
+            world.hook.crash_when_full.set(true);
+        })
+        .unwrap_or_else(|words| panic!("{nth}: {words}"));
+        assert_eq!(report.counts.get("injected panics"), Some(&1), "write {nth}");
+    }
 }

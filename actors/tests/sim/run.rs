@@ -120,17 +120,10 @@ fn live(world: &Rc<World>, is_last: bool) -> Option<MemoryBackend> {
         world.step();
     }
     world.calm_down();
-    let until = world.clock.now() + REST_NS;
-    for step in 0.. {
-        if world.is_at_rest() {
-            break;
-        }
-        assert!(
-            step < REST_STEPS && world.clock.now() < until,
-            "it does not come to rest: {}",
-            world.unrest()
-        );
-        world.step();
+    rest(world);
+    if world.saga.settings.is_probed && !is_poisoned() {
+        world.hosts.probe(world);
+        rest(world);
     }
     let (saga, watermark) = (&world.saga, world.pipeline.watermark());
     world.audit("the end");
@@ -153,6 +146,19 @@ fn live(world: &Rc<World>, is_last: bool) -> Option<MemoryBackend> {
     }
     let _ = world.journal.borrow().close();
     None
+}
+
+/// Everything comes to rest.
+fn rest(world: &Rc<World>) {
+    let until = world.clock.now() + REST_NS;
+    for step in 0.. {
+        if world.is_at_rest() {
+            return;
+        }
+        let in_time = step < REST_STEPS && world.clock.now() < until;
+        assert!(in_time, "it does not come to rest: {}", world.unrest());
+        world.step();
+    }
 }
 
 /// How many events the engine says were shed since the opening, and which were refused.

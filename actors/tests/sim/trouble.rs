@@ -64,6 +64,8 @@ pub struct Hook {
     pub script: Cell<Option<(Role, u64, u64)>>,
     /// For runs that hang at one point: which, and the passes of it that are left.
     pub hang_at: Cell<Option<(&'static str, u64)>>,
+    /// The persister is to crash when the disk is full.
+    pub crash_when_full: Cell<bool>,
     /// Points passed in the turn that the script is about.
     pub passed: Cell<u64>,
 }
@@ -198,6 +200,12 @@ impl World {
         let unread = self.trouble.may_not_read.get() && cause.contains("the record cannot be read");
         assert!(self.trouble.may_poison.get() || unread, "poisoned without reason: {cause}");
         self.saga.count("heard of poison");
+    }
+
+    /// The disk may be full from now on.
+    pub fn will_be_full(&self, fault: Fault) {
+        self.trouble.may_be_full.set(true);
+        self.memory.fail(fault);
     }
 
     pub fn hears_of_full(&self) {
