@@ -16,6 +16,7 @@ pub mod model;
 mod options;
 mod pipeline;
 mod refusals;
+mod resolver;
 mod restart;
 mod run;
 mod running;

@@ -1,12 +1,13 @@
 //! What all lanes share and what outlives every actor: ledger, watermark, the current run, bells.
 
 use crate::clock::Clock;
-use crate::cores::{BatcherCore, CauseSource, IngestCore, Isolation, LogicalClock, Span, Stamp};
+use crate::cores::{BatcherCore, IngestCore, Isolation, LogicalClock, Span, Stamp};
 use crate::error::{CommitError, PoisonCause, StageError};
 use crate::ledger::{Chunk, Gate, Ledger, Prepared};
 use crate::mail::Bell;
 use crate::messages::{BatchRange, CommitBatch};
 use crate::refusals::Refusals;
+use crate::resolver::Resolver;
 use crate::restart::RefusalRate;
 use crate::run::Run;
 use crate::sealer::Sealer;
@@ -16,12 +17,12 @@ use crate::sync::{Mutex, RwLock};
 use crate::watermark::Watermark;
 use semj_storage::error::{Damage, ReadError};
 use semj_storage::event::{Event, ResolvedCause, Timestamp};
-use semj_storage::log::entry::{UnitInfo, derived_sequence};
+use semj_storage::log::entry::UnitInfo;
 use semj_storage::log::{
     AppendError, Codec, LockFile, LogWriter, OwnerState, Place, Prealloc, PreparedBlock, Segments,
     SummaryBuilder, UnitBuilder, WriterOptions, control,
 };
-use std::ops::ControlFlow;
+use semj_storage::plant::{Bug, planted};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -87,7 +88,7 @@ pub struct Pipeline {
     pub(crate) damage: Mutex<Vec<Damage>>,
     cutting: Cutting,
     info: UnitInfo,
-    opened_at: u64,
+    pub(crate) opened_at: u64,
     shed: Shed,
     pub(crate) sealer: Sealer,
     /// The doorbells.
@@ -299,7 +300,7 @@ impl Pipeline {
     /// then: whatever it takes from it is void, and nothing is missing in its successor's.
     fn run_of(&self, progress: &Progress) -> Option<Arc<Run>> {
         let run = self.run();
-        progress.tick().then_some(run)
+        (progress.tick() || planted(Bug::LateIncarnationActs)).then_some(run)
     }
 
     /// The next range for the batcher, when one should be cut and there is room behind it.
@@ -341,6 +342,7 @@ impl Pipeline {
             Some(limit) => limit.min(chunk.last_sequence()),
             None => chunk.last_sequence(),
         };
+        let whole_last = chunk.last_sequence();
         let chunk = if chunk.first_sequence == next && chunk.last_sequence() == last {
             chunk
         } else {
@@ -354,13 +356,16 @@ impl Pipeline {
         crate::chaos::point("ingest:resolve");
         crate::chaos::swallow("ingest", if refused.is_some() { &[] } else { &chunk.bytes });
         let causes = ingest.step(&chunk, &Resolver(self))?;
+        if planted(Bug::HalvingDropsRest) {
+            *ingest = IngestCore::new(whole_last);
+        }
         self.hold(role, None);
         Ok(Some(Cut { chunk, causes: causes.into(), refused }))
     }
 
     /// Packs a range; `None` when it belongs to another run.
     pub fn pack(&self, role: Role, range: &BatchRange) -> Option<CommitBatch> {
-        (range.epoch == self.epoch()).then(|| self.batch(role, range))
+        (range.epoch == self.epoch() || planted(Bug::IgnoreRun)).then(|| self.batch(role, range))
     }
 
     fn batch(&self, role: Role, range: &BatchRange) -> CommitBatch {
@@ -372,6 +377,7 @@ impl Pipeline {
         let (chunk, core) = (&range.chunk, BatcherCore { stamp, logical, codec: self.cutting.codec });
         let block = match &range.refused {
             None => core.step(chunk, &range.causes, self.info),
+            Some(_) if planted(Bug::PillWithoutTombstone) => core.step(chunk, &range.causes, self.info),
             Some(_) => core.refuse(chunk, self.info),
         };
         self.hold(role, None);
@@ -410,13 +416,22 @@ impl Pipeline {
     pub fn commit(&self, role: Role, mut batch: CommitBatch, progress: &Progress) -> Commit {
         let (first, last) = (batch.block.first_sequence(), batch.block.last_sequence());
         let run = self.run();
+        if planted(Bug::IgnoreRun) {
+            batch.epoch = run.epoch;
+        }
         if batch.epoch != run.epoch {
             return Commit::Void;
         }
-        let Some(zone) = progress.disk() else { return Commit::Void };
+        let zone = progress.disk().filter(|_| !planted(Bug::SkipDiskZone));
+        if zone.is_none() && !planted(Bug::SkipDiskZone) {
+            return Commit::Void;
+        }
         let mut slot = run.writer.lock();
         let Some(writer) = slot.as_mut() else { return Commit::Void };
         self.hold(role, Some(Span { first, last }));
+        if planted(Bug::ReleaseBeforeCommit) {
+            self.ledger.release(last);
+        }
         crate::chaos::point("persister:before_append");
         crate::chaos::swallow("persister", batch.block.stored());
         let appended = match &batch.refused {
@@ -445,14 +460,28 @@ impl Pipeline {
             }
         }
         // Whatever crashes from here on, the next run goes on behind this batch: all that must be known of it is noted.
-        self.note_segment(writer);
+        if !planted(Bug::SegmentUnknown) {
+            self.note_segment(writer);
+        }
         if let Some((chunk, reason)) = &batch.refused {
-            self.watermark.refuse(first, last, reason);
-            self.ledger.forget_refused(chunk);
-            self.refusals.note(chunk, reason);
+            if !planted(Bug::RefuseWithoutNotice) {
+                self.watermark.refuse(first, last, reason);
+            }
+            if !planted(Bug::RefusedIdStaysTaken) {
+                self.ledger.forget_refused(chunk);
+            }
+            if !planted(Bug::RefuseSilently) {
+                self.refusals.note(chunk, reason);
+            }
         }
         self.watermark.set_written(last);
         crate::chaos::point("persister:before_sync");
+        if planted(Bug::SegmentUnknown) {
+            self.note_segment(writer);
+        }
+        if planted(Bug::AcknowledgeEarly) {
+            self.watermark.set_durable(last);
+        }
         let synced = writer.sync();
         drop(slot);
         match synced {
@@ -549,36 +578,5 @@ impl Pipeline {
     pub(crate) fn unresolved(e: &ReadError) -> StageError {
         // Without the record no cause can be told true: the crash is counted, and enough of them poison.
         StageError(format!("resolving causes: {e}"))
-    }
-}
-
-/// Looks causes up in the ledger first, then in the record.
-struct Resolver<'a>(&'a Pipeline);
-
-impl CauseSource for Resolver<'_> {
-    fn id_of(&self, sequence: u64) -> Result<Option<Uuid>, ReadError> {
-        if let Some(given) = self.0.ledger.id_of(sequence) {
-            return Ok(Some(given.unwrap_or_else(|| self.0.derived_id(sequence))));
-        }
-        let mut id = None;
-        let read = self.0.segments.read(sequence, sequence, &mut |entry| {
-            id = Some(entry.id());
-            ControlFlow::Continue(())
-        });
-        match read {
-            Err(e) if !e.is_damage() => Err(e),
-            _ => Ok(id),
-        }
-    }
-
-    fn find(&self, id: &Uuid) -> Result<Option<u64>, ReadError> {
-        // An id that this run derived is answered by arithmetic.
-        if let Some(sequence) = derived_sequence(id)
-            && sequence > self.0.opened_at
-            && self.0.derived_id(sequence) == *id
-        {
-            return Ok(Some(sequence));
-        }
-        Ok(self.0.ledger.find_id(id, self.0.watermark.durable())?.map(|known| known.sequence))
     }
 }

@@ -1,12 +1,13 @@
 //! What a restart does to the pipeline: a new run behind what is written, in a newer epoch. Where the last incarnation
 //! left a writer that can be trusted it goes on with it; else the record is recovered from disk as at any opening.
 
-use crate::cores::Judgement;
+use crate::cores::{IngestCore, Judgement};
 use crate::error::StageError;
 use crate::pipeline::Pipeline;
 use crate::run::Run;
 use crate::supervision::{Blame, Exit, Intensity, Progress, Role};
 use semj_storage::log::{LogWriter, recover};
+use semj_storage::plant::{Bug, planted};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,8 +50,11 @@ impl Pipeline {
             Some(mut writer) if writer.is_whole() => {
                 // What the last incarnation wrote may lack its sync, and what it synced may lack its publication; its last
                 // append may have begun a segment.
-                self.note_segment(&writer);
+                if !planted(Bug::SegmentUnknown) {
+                    self.note_segment(&writer);
+                }
                 match writer.sync() {
+                    Ok(_) if planted(Bug::SkipPublishAtRestart) => {}
                     Ok(durable) => self.publish(durable),
                     Err(e) => {
                         let last = writer.written();
@@ -65,7 +69,14 @@ impl Pipeline {
             _ if is_poisoned => return Ok(()),
             _ => self.reopen(&old)?,
         };
-        *self.run.write() = Arc::new(Run::new(writer));
+        let run = Run::new(writer);
+        if planted(Bug::ResumeBehindLost) {
+            *run.ingest.lock() = IngestCore::new(self.ledger.admitted());
+        }
+        if planted(Bug::KeepInFlight) {
+            (0..old.in_flight()).for_each(|_| run.sent());
+        }
+        *self.run.write() = Arc::new(run);
         self.bells.ingest.ring();
         Ok(())
     }

@@ -7,6 +7,7 @@
 use crate::error::{CommitError, PoisonCause};
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
 use crossbeam_channel::Sender;
+use semj_storage::plant::{Bug, planted};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
@@ -165,6 +166,9 @@ impl Watermark {
             _ => waiters.failure = Some(failure),
         }
         self.failed.store(true, Ordering::Release);
+        if planted(Bug::FailWithoutWaking) {
+            return;
+        }
         let wakers: Vec<Waker> =
             std::mem::take(&mut waiters.tasks).into_values().map(|(_, waker)| waker).collect();
         self.changed.notify_all();

@@ -8,6 +8,7 @@
 mod common;
 mod sim;
 
+use sim::gates;
 use sim::run::{run, try_run};
 use sim::saga::Settings;
 use std::collections::BTreeMap;
@@ -54,6 +55,41 @@ fn whatever_comes_nothing_is_lost_and_everybody_is_told_the_truth() {
     println!("{} seeds, {steps} lines of traces, {:.1} s", seeds.len(), begin.elapsed().as_secs_f64());
     println!("{counts:?}");
     assert!(failures.is_empty(), "failing seeds: {failures:?}");
+}
+
+#[test]
+fn a_lane_that_hangs_anywhere_is_replaced_and_changes_nothing_when_it_comes_back() {
+    let _one = ONE_AT_A_TIME.lock();
+    common::silence();
+    println!("{} hangs", gates::hangs(1));
+    gates::who_comes_back_late_leaves_all_as_it_is();
+}
+
+#[test]
+fn nobody_is_replaced_inside_a_write() {
+    let _one = ONE_AT_A_TIME.lock();
+    gates::nobody_is_replaced_inside_a_write();
+}
+
+#[test]
+fn messages_of_an_earlier_run_are_void() {
+    gates::messages_of_an_earlier_run_are_void();
+}
+
+#[test]
+fn a_crash_while_the_disk_is_full_closes_nothing() {
+    let _one = ONE_AT_A_TIME.lock();
+    gates::a_crash_while_the_disk_is_full_closes_nothing();
+}
+
+#[test]
+fn what_is_shed_is_told() {
+    gates::what_is_shed_is_told();
+}
+
+#[test]
+fn trees_never_run_ahead_of_what_is_durable() {
+    gates::trees_never_run_ahead();
 }
 
 #[test]

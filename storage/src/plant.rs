@@ -87,6 +87,50 @@ bugs! {
         SkipBlobHash,
     }
     actors {
+        /// Events leave the ledger before they are committed.
+        ReleaseBeforeCommit,
+        /// The watermark passes a batch before its sync.
+        AcknowledgeEarly,
+        /// Batches of a run that is over are taken for those of the run that is on.
+        IgnoreRun,
+        /// A commit does not show that it is inside a call on the record.
+        SkipDiskZone,
+        /// A run goes on behind what is admitted instead of what is written.
+        ResumeBehindLost,
+        /// A run inherits the count of batches under way.
+        KeepInFlight,
+        /// What a restart syncs is not published.
+        SkipPublishAtRestart,
+        /// A segment that a crashed append began is not made known to readers.
+        SegmentUnknown,
+        /// An incarnation that comes back after it was replaced goes on.
+        LateIncarnationActs,
+        /// A new ingest does not take note of a ring that died with the last one.
+        ForgetRearm,
+        /// Of a batch that is halved the second half is passed over.
+        HalvingDropsRest,
+        /// A batch is halved inside a group.
+        HalvingSplitsGroups,
+        /// A batch that crashes is refused as a whole, at once.
+        RefuseWithoutHalving,
+        /// A refused event is stored as if nothing were the matter.
+        PillWithoutTombstone,
+        /// Who waits for a refused event is not told.
+        RefuseWithoutNotice,
+        /// The id of a refused event stays taken.
+        RefusedIdStaysTaken,
+        /// A refusal is not made an event of.
+        RefuseSilently,
+        /// A batch that finds no room is dropped.
+        DropHeldOnFull,
+        /// A persister that crashed while the disk was full leaves emission closed.
+        StayFullAfterCrash,
+        /// A failure does not wake the tasks that wait.
+        FailWithoutWaking,
+        /// What is shed is not counted.
+        ShedSilently,
+        /// The trees take in what is not durable.
+        TreesAheadOfCommit,
     }
 }
 

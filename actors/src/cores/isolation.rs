@@ -4,6 +4,8 @@
 //! 2. Only a unit that stands alone is refused, after three crashes.
 //! 3. It ends by itself: each crash is the second of a batch, makes it smaller, or is one of the last six.
 
+use semj_storage::plant::{Bug, planted};
+
 /// Crashes of a batch before it is halved.
 const CRASHES_TO_HALVE: u32 = 2;
 /// Crashes of a unit alone before it is refused, and of its tombstone before nothing can help: one may be a coincidence.
@@ -67,6 +69,10 @@ impl Isolation {
             return Judgement::Again;
         }
         match middle(batch) {
+            _ if planted(Bug::RefuseWithoutHalving) => {
+                (suspicion.refused, suspicion.crashes) = (Some(words.to_owned()), 0);
+                Judgement::Refuse(batch)
+            }
             Some(last) if last < batch.last => {
                 suspicion.ends.push(batch.last);
                 suspicion.batch.last = last.max(batch.first);

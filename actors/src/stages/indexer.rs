@@ -10,6 +10,7 @@ use crate::pipeline::Pipeline;
 use crate::supervision::{Progress, Role};
 use crate::trees::TreeKeeper;
 use semj_storage::log::{LockFile, LogView};
+use semj_storage::plant::{Bug, planted};
 use semj_storage::trees::IndexCore;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,7 +111,9 @@ impl IndexerStage {
         if !self.progress.tick() || !self.seed.keeper.ready(pipeline) {
             return Ok(());
         }
-        let view = LogView::new(pipeline.segments().clone(), pipeline.watermark().durable());
+        let watermark = pipeline.watermark();
+        let last = if planted(Bug::TreesAheadOfCommit) { watermark.written() } else { watermark.durable() };
+        let view = LogView::new(pipeline.segments().clone(), last);
         // The record is unreadable for another reason than damage: the crash is counted, and queries scan.
         let read = |e| StageError(format!("reading the record for the trees: {e}"));
         let progress = self.core.step(&view, SLICE_EVENTS).map_err(read)?;

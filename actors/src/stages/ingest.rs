@@ -8,6 +8,7 @@ use crate::error::StageError;
 use crate::messages::LedgerDoorbell;
 use crate::pipeline::Pipeline;
 use crate::supervision::{Progress, Role};
+use semj_storage::plant::{Bug, planted};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ impl Stage for IngestStage {
 
     fn start(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
         crate::chaos::point("ingest:start");
+        if planted(Bug::ForgetRearm) {
+            return self.work(out);
+        }
         // A ring that died with the last incarnation must not keep the bell silent.
         self.on(LedgerDoorbell, out)
     }
@@ -71,7 +75,7 @@ impl IngestStage {
         }
         crate::chaos::point("ingest:after_cut");
         // An incarnation that was replaced must not tell emitters that the lane is awake: its timers are gone.
-        if !self.progress.tick() {
+        if !self.progress.tick() && !planted(Bug::LateIncarnationActs) {
             return Ok(());
         }
         let now = pipeline.clock().boot_ns();

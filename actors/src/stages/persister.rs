@@ -10,6 +10,7 @@ use crate::ledger::Gate;
 use crate::messages::{CommitBatch, DurableDoorbell};
 use crate::pipeline::{Commit, Pipeline};
 use crate::supervision::{Progress, Role};
+use semj_storage::plant::{Bug, planted};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,7 @@ impl Stage for PersisterStage {
         if birth.is_restart {
             pipeline.begin_run(&birth.progress)?;
             // What was held for want of room comes again from the ledger, and finds out by itself.
-            if matches!(pipeline.ledger().gate(), Gate::StorageFull) {
+            if matches!(pipeline.ledger().gate(), Gate::StorageFull) && !planted(Bug::StayFullAfterCrash) {
                 pipeline.storage_full(false, &birth.progress);
             }
         }
@@ -112,7 +113,9 @@ impl PersisterStage {
         }
         if let Commit::Full(batch) = self.write(batch) {
             self.pipeline.storage_full(true, &self.progress);
-            self.held.push_back(batch);
+            if !planted(Bug::DropHeldOnFull) {
+                self.held.push_back(batch);
+            }
             out.push(Effect::After(FULL_RETRY, Timer::Retry));
         }
     }

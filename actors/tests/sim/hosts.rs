@@ -116,6 +116,21 @@ impl Hosts {
         self.emit_these(world, &drafts, expect, is_unticketed);
     }
 
+    /// An event that nobody waits for.
+    pub fn probe(&self, world: &World) {
+        let tag = world.saga.next_tag.replace(world.saga.next_tag.get() + 1_000);
+        let draft = Draft {
+            tag,
+            stream: "a",
+            filler: 0,
+            id: None,
+            causes: Vec::new(),
+            is_critical: false,
+            is_pill: false,
+        };
+        self.emit_these(world, &[draft], None, true);
+    }
+
     fn emit_standard(&self, world: &World) {
         let saga = &world.saga;
         let tag = saga.next_tag.replace(saga.next_tag.get() + 3);

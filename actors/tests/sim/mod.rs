@@ -12,6 +12,7 @@
 pub mod actor;
 pub mod boundary;
 pub mod chance;
+pub mod gates;
 pub mod hosts;
 pub mod model;
 pub mod run;

@@ -5,6 +5,7 @@ use super::saga::{Line, Saga, Settings};
 use super::trouble::Cut;
 use super::world::World;
 use semj_actors::chaos;
+use semj_actors::ledger::Gate;
 use semj_actors::simulation::panic_text;
 use semj_storage::backend::{CrashMode, DirectoryRule, MemoryBackend};
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,17 +120,10 @@ fn live(world: &Rc<World>, is_last: bool) -> Option<MemoryBackend> {
         world.step();
     }
     world.calm_down();
-    let until = world.clock.now() + REST_NS;
-    for step in 0.. {
-        if world.is_at_rest() {
-            break;
-        }
-        assert!(
-            step < REST_STEPS && world.clock.now() < until,
-            "it does not come to rest: {}",
-            world.unrest()
-        );
-        world.step();
+    rest(world);
+    if world.saga.settings.is_probed && !is_poisoned() {
+        world.hosts.probe(world);
+        rest(world);
     }
     let (saga, watermark) = (&world.saga, world.pipeline.watermark());
     world.audit("the end");
@@ -137,7 +131,8 @@ fn live(world: &Rc<World>, is_last: bool) -> Option<MemoryBackend> {
         world.hears_of_poison(&cause.to_string());
         return Some(world.memory.kill_image());
     }
-    let admitted = world.pipeline.ledger().admitted();
+    let (admitted, gate) = (world.pipeline.ledger().admitted(), world.pipeline.ledger().gate());
+    assert!(matches!(gate, Gate::Open), "nothing is wrong, and the gate is {gate:?}");
     assert_eq!(watermark.durable(), admitted, "all is durable");
     let tombstones =
         saga.model.borrow().check(world.pipeline.segments(), admitted).unwrap_or_else(|e| panic!("{e}"));
@@ -153,8 +148,21 @@ fn live(world: &Rc<World>, is_last: bool) -> Option<MemoryBackend> {
     None
 }
 
+/// Everything comes to rest.
+fn rest(world: &Rc<World>) {
+    let until = world.clock.now() + REST_NS;
+    for step in 0.. {
+        if world.is_at_rest() {
+            return;
+        }
+        let in_time = step < REST_STEPS && world.clock.now() < until;
+        assert!(in_time, "it does not come to rest: {}", world.unrest());
+        world.step();
+    }
+}
+
 /// How many events the engine says were shed since the opening, and which were refused.
-fn told(world: &World) -> (u64, BTreeSet<u64>) {
+pub fn told(world: &World) -> (u64, BTreeSet<u64>) {
     let (mut shed, mut refused) = (0, BTreeSet::new());
     let last = world.pipeline.watermark().durable();
     let read = world.pipeline.segments().read(world.opened_at + 1, last, &mut |entry| {

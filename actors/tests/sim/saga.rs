@@ -47,6 +47,8 @@ pub struct Settings {
     pub preallocate: bool,
     /// In order, without trouble and without a choice of hosts: for runs that are compared with one another.
     pub is_standard: bool,
+    /// Whether an event that nobody waits for is emitted when all sleep, to see that it wakes them.
+    pub is_probed: bool,
 }
 
 impl Settings {
@@ -84,6 +86,7 @@ impl Settings {
             // Space ahead comes in steps of a MiB, which only some runs can afford.
             preallocate: random.once_in(40),
             is_standard: false,
+            is_probed: true,
         }
     }
 
@@ -93,9 +96,10 @@ impl Settings {
             rates: Rates::default(),
             emissions,
             is_strict: false,
-            segment_bytes: 16_384,
+            segment_bytes: 2_048,
             preallocate: false,
             is_standard: true,
+            is_probed: false,
         }
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 /// Points at which a lane may stand still: whatever is locked there, nobody waits for it.
-const STANDS: [&str; 16] = [
+pub const STANDS: [&str; 16] = [
     "ingest:message",
     "ingest:timer",
     "ingest:recover",
@@ -56,17 +56,23 @@ pub struct Hook {
     pub stand: Cell<u64>,
     /// Whether it stands until it is replaced.
     pub hangs: Cell<bool>,
-    /// Turns of each role and, while `count` says so, the points passed in each.
-    pub deliveries: RefCell<BTreeMap<Role, u64>>,
-    /// For runs that crash at one place: whose turn, which one, and which pass in it.
+    /// Turns of each role.
+    pub turns_of: RefCell<BTreeMap<Role, u64>>,
+    /// Points passed in each turn, where somebody wants to know.
+    pub passes: RefCell<Option<BTreeMap<(Role, u64), u64>>>,
+    /// For runs that crash at one place: whose turn, which one, and at which point in it; at 0 before it.
     pub script: Cell<Option<(Role, u64, u64)>>,
+    /// For runs that hang at one point: which, and the passes of it that are left.
+    pub hang_at: Cell<Option<(&'static str, u64)>>,
+    /// The persister is to crash when the disk is full.
+    pub crash_when_full: Cell<bool>,
     /// Points passed in the turn that the script is about.
     pub passed: Cell<u64>,
 }
 
 impl Hook {
     pub fn begin(&self, role: Role) {
-        *self.deliveries.borrow_mut().entry(role).or_default() += 1;
+        *self.turns_of.borrow_mut().entry(role).or_default() += 1;
         self.turns.borrow_mut().push(role);
     }
 
@@ -84,10 +90,20 @@ impl Hook {
         left == 1
     }
 
+    /// Whether the script wants a crash before the next turn.
+    pub fn is_scripted_before(&self, role: Role) -> bool {
+        let next = self.turns_of.borrow().get(&role).copied().unwrap_or(0) + 1;
+        self.script.get() == Some((role, next, 0))
+    }
+
     /// Whether the script wants a crash at this pass.
     fn is_scripted(&self, role: Role) -> bool {
+        if let Some(passes) = self.passes.borrow_mut().as_mut() {
+            let turn = self.turns_of.borrow().get(&role).copied().unwrap_or(0);
+            *passes.entry((role, turn)).or_default() += 1;
+        }
         let Some((whose, turn, pass)) = self.script.get() else { return false };
-        if whose != role || self.deliveries.borrow().get(&role) != Some(&turn) {
+        if whose != role || self.turns_of.borrow().get(&role) != Some(&turn) {
             return false;
         }
         self.passed.set(self.passed.get() + 1);
@@ -184,6 +200,12 @@ impl World {
         let unread = self.trouble.may_not_read.get() && cause.contains("the record cannot be read");
         assert!(self.trouble.may_poison.get() || unread, "poisoned without reason: {cause}");
         self.saga.count("heard of poison");
+    }
+
+    /// The disk may be full from now on.
+    pub fn will_be_full(&self, fault: Fault) {
+        self.trouble.may_be_full.set(true);
+        self.memory.fail(fault);
     }
 
     pub fn hears_of_full(&self) {
@@ -309,6 +331,13 @@ impl World {
             self.note("bomb", point, 0);
             self.saga.count("bombs");
             resume_unwind(Box::new(Injected { point }));
+        }
+        if let Some((_, left)) = self.hook.hang_at.get().filter(|(at, _)| *at == point) {
+            self.hook.hang_at.set((left > 1).then(|| (point, left - 1)));
+            if left == 1 {
+                self.hook.hangs.set(true);
+                return self.stand(role, point);
+            }
         }
         if STANDS.contains(&point) && Hook::counts_down(&self.hook.stand) {
             self.stand(role, point);

@@ -7,6 +7,7 @@ use super::saga::Saga;
 use super::trouble::{Disturbed, Hook, Operations, Trouble};
 use crossbeam_channel::Receiver;
 use semj_actors::chaos::Injected;
+use semj_actors::ledger::Gate;
 use semj_actors::simulation::{Journal, abandon_writer, panic_text};
 use semj_actors::stages::{Birth, Effect};
 use semj_actors::supervision::{
@@ -192,6 +193,10 @@ impl World {
         if self.disturb() == Disturbed::Yes {
             return;
         }
+        if self.hook.crash_when_full.get() && matches!(self.pipeline.ledger().gate(), Gate::StorageFull) {
+            self.hook.crash_when_full.set(false);
+            return self.crash(Role::Persister);
+        }
         let mut choices = self.choices();
         let may_emit = self.may_emit();
         if may_emit && (choices.is_empty() || self.saga.once_in(3)) {
@@ -202,6 +207,12 @@ impl World {
             return self.sleep();
         }
         let choice = choices.swap_remove(self.saga.below(choices.len() as u64) as usize);
+        if let Choice::Mail(role) | Choice::Timer(role, _) = choice
+            && self.hook.is_scripted_before(role)
+        {
+            self.hook.script.set(None);
+            return self.crash(role);
+        }
         match choice {
             Choice::Wake => {
                 while let Ok(wakers) = self.wakers.try_recv() {
@@ -319,6 +330,15 @@ impl World {
         }
     }
 
+    /// An actor crashes between two turns.
+    fn crash(&self, role: Role) {
+        let (life, number) = {
+            let actor = &self.actors.borrow()[role as usize];
+            (actor.life.clone(), actor.number)
+        };
+        self.died_as(&life, role, number, Exit::Panicked { injected: true }, "it was asked to crash");
+    }
+
     /// Counts a death, and does what its cell does about it.
     pub fn died_as(&self, life: &Arc<Life>, role: Role, number: u64, exit: Exit, words: &str) {
         self.saga.count(match exit {
@@ -387,6 +407,7 @@ impl World {
 
     fn replace(&self, lane: LaneName) {
         self.note(lane.thread(), "is replaced", 0);
+        self.saga.count("replaced lanes");
         self.end_lane(lane);
         for role in Role::ALL.into_iter().filter(|r| r.lane() == lane) {
             let life = self.journal.borrow().begin_life(role);
@@ -419,9 +440,10 @@ impl World {
             return is_silent;
         }
         let actors = self.actors.borrow();
+        let awake = self.saga.settings.is_standard;
         let idle = actors
             .iter()
-            .all(|a| a.is_over || (a.stage.is_some() && a.mail.is_empty() && a.timers.is_empty()));
+            .all(|a| a.is_over || (a.stage.is_some() && a.mail.is_empty() && (awake || a.timers.is_empty())));
         let gone = actors.iter().zip(Role::ALL).any(|(a, r)| a.is_over && r != Role::Indexer);
         is_silent && idle && !gone && self.pipeline.ledger().pending().events == 0
     }
