@@ -362,6 +362,14 @@ impl Engine {
         (last > 0).then_some(ticket)
     }
 
+    /// Sleeps until event `sequence` is durable, whoever emits it, and calls for nothing: commits take their own pace.
+    ///
+    /// # Errors
+    /// As [`Ticket::wait_timeout`]; `Timeout` also when there is no such event yet.
+    pub fn wait_durable(&self, sequence: u64, within: Duration) -> Result<(), CommitError> {
+        self.shared.pipeline.watermark().wait(sequence, Level::Durable, deadline(within))
+    }
+
     /// Copies damaged bytes to quarantine and writes the lost range into the record.
     ///
     /// # Errors
