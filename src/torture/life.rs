@@ -115,7 +115,8 @@ pub fn live(text: &str) -> Result<(), String> {
     while !shared.pipe.is_broken() {
         // Opening is left alone: what cannot be opened proves nothing about what was acknowledged.
         shared.weather.faults.set(FaultRates::default());
-        let engine = match open(&shared) {
+        round += 1;
+        let engine = match open(&shared, round) {
             Ok(engine) => engine,
             Err(e) => {
                 shared.pipe.problem(format!("the journal cannot be opened: {e}"));
@@ -132,7 +133,6 @@ pub fn live(text: &str) -> Result<(), String> {
                 shared.pipe.tell(&Told::Reopened { nanos, cause });
             }
         }
-        round += 1;
         match once(&shared, &engine, &mut producers, round) {
             None => {
                 shared.pipe.tell(&Told::End);
@@ -153,8 +153,9 @@ pub fn live(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn open(shared: &Shared) -> Result<Engine, semj_actors::OpenError> {
+fn open(shared: &Shared, round: u64) -> Result<Engine, semj_actors::OpenError> {
     let ns = |time: Duration| time.as_nanos() as i64;
+    let default = EngineOptions::default();
     let options = EngineOptions {
         // Torture is no sign of a bug: it must not exhaust the restarts, and pauses would only make less of it.
         restarts: RestartLimits {
@@ -165,9 +166,11 @@ fn open(shared: &Shared) -> Result<Engine, semj_actors::OpenError> {
         },
         watch: WatchLimits { hang_ns: ns(HANG), slow_ns: ns(SLOW), ..WatchLimits::default() },
         lock_wait: CLOSE_WITHIN,
-        // Small enough for segments to be finished and sealed under torture.
-        segment_bytes: 4 << 20,
-        ..EngineOptions::default()
+        // Small enough for segments to be finished and sealed while the disk misbehaves.
+        segment_bytes: if shared.life.io_faults { 1 << 20 } else { default.segment_bytes },
+        // Only where space is not filled ahead does a full disk meet every write.
+        preallocate: !shared.life.io_faults || shared.life.seed.wrapping_add(round).is_multiple_of(2),
+        ..default
     };
     let backend = FaultyBackend::new(RealBackend::new(), shared.weather.faults.clone());
     Engine::open_on(Arc::new(backend), Arc::new(SystemClock::new()), &shared.life.journal, options)

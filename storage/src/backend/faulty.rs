@@ -18,7 +18,8 @@ pub const MILLION: u32 = 1_000_000;
 /// How often calls fail, in calls of a million. All zero: nothing fails.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct FaultRates {
-    /// Writes that find the disk full. A part of the bytes may be there all the same.
+    /// Writes that find the disk full, of those that reach beyond the file's end: what is overwritten has its room. A part
+    /// of the bytes may be there all the same.
     pub full: u32,
     /// Writes that end in an I/O error. A part of the bytes may be there all the same.
     pub write_error: u32,
@@ -99,8 +100,8 @@ impl Faults {
         Ok(())
     }
 
-    fn is_full(&self) -> io::Result<()> {
-        if self.hits(|rates| rates.full) {
+    fn is_full(&self, needs_room: impl Fn() -> bool) -> io::Result<()> {
+        if self.hits(|rates| rates.full) && needs_room() {
             self.full.fetch_add(1, Ordering::Relaxed);
             return Err(Errno::NOSPC.into());
         }
@@ -162,7 +163,10 @@ impl File for FaultyFile {
         self.inner.read_at(buffer, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let room = self.faults.is_full().and_then(|()| self.faults.fails(|rates| rates.write_error));
+        let end = offset.saturating_add(bytes.len() as u64);
+        let needs_room = || self.inner.len().is_ok_and(|length| end > length);
+        let room =
+            self.faults.is_full(needs_room).and_then(|()| self.faults.fails(|rates| rates.write_error));
         room.inspect_err(|_| self.write_part(bytes, offset))?;
         self.inner.write_at(bytes, offset)
     }
@@ -232,20 +236,22 @@ mod tests {
         file.write_at(b"abcdefgh", 0).unwrap();
         let mut buffer = [0; 8];
         let mut all = |rates: FaultRates| {
+            file.set_len(8).unwrap();
             faults.set(rates);
             let kind = |r: io::Result<()>| r.err().and_then(|e| e.raw_os_error());
             let read = file.read_at(&mut buffer, 0).map(drop);
-            [kind(file.write_at(b"ABCDEFGH", 0)), kind(file.sync_data()), kind(read)]
+            let over = file.write_at(b"ABCDEFGH", 0);
+            [kind(file.write_at(b"ABCDEFGH", 1)), kind(file.sync_data()), kind(read), kind(over)]
         };
         let always = MILLION;
         let (full, io) = (Some(Errno::NOSPC.raw_os_error()), Some(Errno::IO.raw_os_error()));
-        assert_eq!(all(FaultRates { full: always, ..FaultRates::default() }), [full, None, None]);
-        assert_eq!(all(FaultRates { write_error: always, ..FaultRates::default() }), [io, None, None]);
-        assert_eq!(all(FaultRates { sync_error: always, ..FaultRates::default() }), [None, io, None]);
-        assert_eq!(all(FaultRates { read_error: always, ..FaultRates::default() }), [None, None, io]);
-        assert_eq!(all(FaultRates { slow: always, ..FaultRates::default() }), [None; 3]);
-        assert_eq!(all(FaultRates::default()), [None; 3]);
-        assert_eq!(faults.counts(), FaultCounts { full: 1, errors: 3, slow: 2 });
+        assert_eq!(all(FaultRates { full: always, ..FaultRates::default() }), [full, None, None, None]);
+        assert_eq!(all(FaultRates { write_error: always, ..FaultRates::default() }), [io, None, None, io]);
+        assert_eq!(all(FaultRates { sync_error: always, ..FaultRates::default() }), [None, io, None, None]);
+        assert_eq!(all(FaultRates { read_error: always, ..FaultRates::default() }), [None, None, io, None]);
+        assert_eq!(all(FaultRates { slow: always, ..FaultRates::default() }), [None; 4]);
+        assert_eq!(all(FaultRates::default()), [None; 4]);
+        assert_eq!(faults.counts(), FaultCounts { full: 1, errors: 4, slow: 2 });
     }
 
     #[test]
