@@ -178,23 +178,36 @@ fn ask(opening: &Opening<'_>, role: Role, command: Command, is_watched: bool) {
         Command::Hang(time) if time < Duration::from_millis(100) => "pause",
         Command::Hang(_) => "hang",
     };
-    let is_death = !matches!(name, "restart" | "pause");
-    if !is_watched || is_death && !dies(opening, role, before) {
+    if !is_watched {
         return;
     }
-    next_commit(opening, (role.name(), name), calm, begun);
+    let from = match name {
+        "restart" | "pause" => Some(begun),
+        // Found out late: that is a part of what it costs.
+        "hang" => dies(opening, role, before).map(|_| begun),
+        // It dies when its turn is over, as after a panic.
+        _ => dies(opening, role, before),
+    };
+    if let Some(from) = from {
+        next_commit(opening, (role.name(), name), calm, from);
+    }
 }
 
-/// Waits until a role's death was counted.
-fn dies(opening: &Opening<'_>, role: Role, before: u64) -> bool {
+/// Waits until a role's death was counted; answers with the last moment at which it was seen alive.
+fn dies(opening: &Opening<'_>, role: Role, before: u64) -> Option<Instant> {
     let begun = Instant::now();
-    while opening.engine.restarts(role) == before {
+    let mut alive = begun;
+    loop {
+        let now = Instant::now();
+        if opening.engine.restarts(role) != before {
+            return Some(alive);
+        }
+        alive = now;
         if opening.is_over() || begun.elapsed() > DEATH_WITHIN {
-            return false;
+            return None;
         }
         std::thread::sleep(DEATH_LOOK);
     }
-    true
 }
 
 #[cfg(feature = "chaos")]
@@ -206,16 +219,21 @@ fn crash_at(opening: &Opening<'_>, point: &'static str) {
     arm(point, 1, Action::Panic);
     opening.shared.asked.fetch_add(1, Ordering::Relaxed);
     let armed = Instant::now();
-    while sum() == before {
+    let mut alive = armed;
+    loop {
+        let now = Instant::now();
+        if sum() != before {
+            break;
+        }
+        alive = now;
         // Some points are passed only after another crash.
         if opening.is_over() || armed.elapsed() > Duration::from_millis(100) {
             return;
         }
         std::thread::sleep(DEATH_LOOK);
     }
-    let died = Instant::now();
     let role = point.split(':').next().map_or("persister", |r| if r == "writer" { "persister" } else { r });
-    next_commit(opening, (role, "failpoint"), calm, died);
+    next_commit(opening, (role, "failpoint"), calm, alive);
 }
 
 /// Tells how long it takes from `begun` until more is durable than now, if the weather was `calm` throughout.

@@ -51,7 +51,8 @@ pub struct Recovery {
     /// What was done to it: `crash`, `stop` and `failpoint` end it in place; `end_lane` and `hang` cost its thread;
     /// `pause` and `restart` are no deaths.
     pub command: String,
-    /// From the disturbance until more was durable than when the death was seen.
+    /// From the last moment at which it was seen alive (of a `hang`, `pause` or `restart`: from the disturbance) until
+    /// more was durable than when its death was seen.
     #[serde(flatten)]
     pub time: Spread,
 }
@@ -97,7 +98,7 @@ pub struct Report {
     pub reopened: Spread,
     /// From the start of a check until the journal was open, after each life.
     pub opened_after_life: Spread,
-    /// From the crash or stop of an actor on the way to the disk until the next commit.
+    /// From the crash or stop of an actor on the way to the disk until the next commit; see [`Recovery::time`].
     pub crash_to_commit: Spread,
     /// The same for an undisturbed journal: from a random moment until the next commit.
     pub undisturbed_to_commit: Spread,
