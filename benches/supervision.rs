@@ -55,7 +55,9 @@ fn once(folder: &Path, events: usize, time: Duration) {
 fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["bench", "--bench", "supervision", "--features", "unsupervised", "--no-run"])
+        // Without the default features: else it would leave a `semj` behind that nobody watches.
+        .args(["bench", "--bench", "supervision", "--no-default-features", "--features", "unsupervised"])
+        .arg("--no-run")
         .args(["--message-format", "json"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(std::process::Stdio::inherit())
