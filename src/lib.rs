@@ -38,6 +38,8 @@ mod reader;
 mod repair;
 mod report;
 mod stream;
+#[cfg(feature = "torture")]
+pub mod torture;
 mod view;
 
 pub use config::Options;

@@ -312,6 +312,24 @@ impl Engine {
         (last > 0).then_some(ticket)
     }
 
+    /// Last durable event.
+    pub fn durable(&self) -> u64 {
+        self.shared.pipeline.watermark().durable()
+    }
+
+    /// Restarts of a role since opening.
+    pub fn restarts(&self, role: Role) -> u64 {
+        self.wards.get(role.index()).map_or(0, |ward| ward.restarts())
+    }
+
+    /// Sleeps until event `sequence` is durable, whoever emits it, and calls for nothing: commits take their own pace.
+    ///
+    /// # Errors
+    /// As [`Ticket::wait_timeout`]; `Timeout` also when there is no such event yet.
+    pub fn wait_durable(&self, sequence: u64, within: Duration) -> Result<(), CommitError> {
+        self.shared.pipeline.watermark().wait(sequence, Level::Durable, deadline(within))
+    }
+
     /// Copies damaged bytes to quarantine and writes the lost range into the record.
     ///
     /// # Errors

@@ -27,14 +27,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// How long each measurement takes
-    #[arg(long, value_name = "N", default_value = "1s", value_parser = seconds)]
+    #[arg(long, value_name = "N", default_value = "1s", value_parser = when::seconds)]
     seconds: Duration,
-}
-
-/// Seconds as a plain number, or any duration.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let plain = text.parse::<u32>().map(|n| Duration::from_secs(u64::from(n)));
-    plain.or_else(|_| when::duration(text))
 }
 
 /// The figures as JSON.
@@ -246,13 +240,6 @@ fn print(out: &mut Out, f: &Figures) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn seconds_are_plain_or_a_duration() {
-        assert_eq!(seconds("3"), Ok(Duration::from_secs(3)));
-        assert_eq!(seconds("200ms"), Ok(Duration::from_millis(200)));
-        assert!(seconds("x").is_err());
-    }
 
     #[test]
     fn the_bare_file_goes_round() {

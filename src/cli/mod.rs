@@ -20,6 +20,7 @@ mod show;
 mod status;
 mod tail;
 mod timeline;
+mod torture;
 mod tree;
 mod verify;
 mod when;
@@ -82,6 +83,7 @@ enum Command {
     Import(import::Import),
     Kernel(kernel::Kernel),
     Bench(bench::Bench),
+    Torture(torture::Torture),
     Completions(completions::Completions),
 }
 
@@ -184,6 +186,7 @@ fn run(command: &Command, context: &Context) -> Outcome {
         Command::Import(args) => args.run(context),
         Command::Kernel(args) => args.run(context),
         Command::Bench(args) => args.run(context),
+        Command::Torture(args) => args.run(context),
         Command::Completions(args) => args.run(),
     }
 }

@@ -20,6 +20,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(ms_each).map(Duration::from_millis).ok_or_else(|| "that long a time has no end".into())
 }
 
+/// Seconds as a plain number, or any duration.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let plain = text.parse::<u32>().map(|n| Duration::from_secs(u64::from(n)));
+    plain.or_else(|_| duration(text))
+}
+
 /// A point in time as it was given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum When {
@@ -69,6 +75,13 @@ pub(crate) fn short(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_plain_or_a_duration() {
+        assert_eq!(seconds("3"), Ok(Duration::from_secs(3)));
+        assert_eq!(seconds("200ms"), Ok(Duration::from_millis(200)));
+        assert!(seconds("x").is_err());
+    }
 
     #[test]
     fn durations_need_number_and_unit() {

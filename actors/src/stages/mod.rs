@@ -26,7 +26,7 @@ pub enum Timer {
     Retry,
     /// Indexer: commits were gathered.
     Gathered,
-    /// Indexer: the next slice.
+    /// Indexer: the next slice. Persister: more on the short way.
     Work,
 }
 

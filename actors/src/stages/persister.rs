@@ -2,7 +2,7 @@
 //! Receives: `CommitBatch`, `DurableDoorbell`. Emits: the watermark; doorbells to ingest and indexer.
 //! Owns: the batches that wait for room on a full disk. Survives its crash: the writer where it can be trusted, the
 //! record where not, and all uncommitted events in the ledger.
-//! Limits: one batch per message.
+//! Limits: one batch per message; on the short way [`TURN_BATCHES`] a turn.
 
 use super::{Birth, Effect, On, Stage, Timer};
 use crate::error::StageError;
@@ -22,6 +22,10 @@ const GATHER_PART: i64 = 4;
 /// Commits over which the mean is taken.
 const MEAN_OVER: i64 = 16;
 
+/// Batches that one turn takes on the short way: whoever emits without a pause must not keep the lane to himself, or
+/// nothing else would reach the actor.
+const TURN_BATCHES: usize = 16;
+
 /// See the module.
 #[derive(Debug)]
 pub struct PersisterStage {
@@ -33,6 +37,8 @@ pub struct PersisterStage {
     released: usize,
     /// Empty but for a full disk: its first batch found no room, the others came behind it.
     held: VecDeque<CommitBatch>,
+    /// Another turn on the short way is to come.
+    goes_on: bool,
 }
 
 impl Stage for PersisterStage {
@@ -49,7 +55,8 @@ impl Stage for PersisterStage {
             }
         }
         let (pipeline, progress) = (pipeline.clone(), birth.progress);
-        Ok(PersisterStage { pipeline, progress, commit_ns: 0, released: 0, held: VecDeque::new() })
+        let held = VecDeque::new();
+        Ok(PersisterStage { pipeline, progress, commit_ns: 0, released: 0, held, goes_on: false })
     }
 
     fn start(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
@@ -58,8 +65,12 @@ impl Stage for PersisterStage {
     }
 
     /// The same batches at the same place: what a full disk took of the first is overwritten.
-    fn timer(&mut self, _: Timer, out: &mut Vec<Effect>) -> Result<(), StageError> {
+    fn timer(&mut self, timer: Timer, out: &mut Vec<Effect>) -> Result<(), StageError> {
         crate::chaos::point("persister:timer");
+        if timer == Timer::Work {
+            self.goes_on = false;
+            return self.short_way(out);
+        }
         while let Some(batch) = self.held.pop_front() {
             if batch.epoch != self.pipeline.epoch() {
                 // The ledger is read again from there: this batch comes back in another one.
@@ -155,8 +166,19 @@ impl PersisterStage {
 
     /// While somebody waits for the little that is pending, this lane packs and commits it without waking another.
     fn short_way(&mut self, out: &mut Vec<Effect>) -> Result<(), StageError> {
+        // A turn ends with the mailbox, not with a message: doorbells that came meanwhile must not make it longer.
+        if self.goes_on {
+            return Ok(());
+        }
         let pipeline = self.pipeline.clone();
+        let mut left = TURN_BATCHES;
         while self.held.is_empty() && self.progress.tick() {
+            if left == 0 {
+                self.goes_on = true;
+                out.push(Effect::Yield(Timer::Work));
+                return Ok(());
+            }
+            left -= 1;
             self.gather();
             match pipeline.take_short_way(Self::ROLE, &self.progress) {
                 Ok(Some(batch)) => self.commit(batch, out),

@@ -36,6 +36,10 @@ impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Cell<A> {
         let context = Context::<A>::new();
         let address = context.address();
         let actor = context.into_future(actor);
+        if cfg!(feature = "unsupervised") {
+            actix_rt::spawn(actor);
+            return address;
+        }
         actix_rt::spawn(Cell { actor, ward, life, pause: None, is_over: false });
         address
     }

@@ -1,8 +1,11 @@
-//! File operations behind a trait: real files, and files in memory that lose power on command.
+//! File operations behind a trait: real files, files in memory that lose power on command, and files that
+//! fail now and then.
 
+mod faulty;
 mod memory;
 mod real;
 
+pub use faulty::{FaultCounts, FaultRates, Faults, FaultyBackend, MILLION};
 pub use memory::{CrashMode, DirectoryRule, Fault, FaultClass, MemoryBackend, Operation, OperationKind};
 pub use real::RealBackend;
 
