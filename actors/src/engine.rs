@@ -132,7 +132,7 @@ impl Shared {
 
     /// The record must be readable to tell a repetition from a conflict; where it is not, nothing can be promised.
     pub(crate) fn unreadable(&self, e: &ReadError) -> EmitError {
-        EmitError::Poisoned(crate::error::PoisonCause(format!("the record cannot be read: {e}").into()))
+        EmitError::Unreadable(e.to_string().into())
     }
 }
 

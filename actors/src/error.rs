@@ -66,6 +66,9 @@ pub enum EmitError {
         /// The sequence the event would have had.
         sequence: u64,
     },
+    /// The record could not be read to tell a known id or a stream's position. Nothing was admitted.
+    #[error("the record cannot be read to admit the event: {0}; emit it again")]
+    Unreadable(Arc<str>),
     /// The journal refuses writes until it is opened again.
     #[error("the journal is poisoned: {0}; open it again to go on")]
     Poisoned(PoisonCause),
@@ -93,6 +96,7 @@ impl EmitError {
             EmitError::Conflict { .. } | EmitError::GroupConflict => ErrorKind::Conflict,
             EmitError::Position { .. } => ErrorKind::Position,
             EmitError::Cycle { .. } => ErrorKind::Cycle,
+            EmitError::Unreadable(_) => ErrorKind::Unreadable,
             EmitError::Poisoned(_) => ErrorKind::Poisoned,
             EmitError::Closed | EmitError::Forked { .. } => ErrorKind::Closed,
         }
@@ -111,7 +115,7 @@ impl EmitError {
 
     /// Whether the same emission may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, EmitError::Full(_) | EmitError::StorageFull(_))
+        matches!(self, EmitError::Full(_) | EmitError::StorageFull(_) | EmitError::Unreadable(_))
     }
 }
 

@@ -126,8 +126,8 @@ impl Lanes {
     /// As [`Lanes::replace`]; the answer hears of each actor that was started, and ends with the last.
     fn begin(&self, name: LaneName) -> io::Result<Receiver<()>> {
         let (tell, born) = bounded(2);
-        let lives = self.wards.iter().filter(|w| w.role().lane() == name).filter_map(|w| w.life());
-        let may_still_write = lives.fold(false, |any, life| any || life.may_still_write());
+        let mut lives = self.wards.iter().filter(|w| w.role().lane() == name).filter_map(|w| w.life());
+        let may_still_write = lives.any(|life| life.may_still_write());
         let lane = Lane::start(name.thread())?;
         let pipeline = &self.pipeline;
         match name {

@@ -16,6 +16,9 @@ use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// How often a failing read may keep one event from being admitted.
+const UNREADABLE_MAX: u32 = 8;
+
 pub const ROOT: &str = "/data/j";
 /// So small that every run changes segments and seals some.
 pub const SEGMENT_BYTES: u64 = 4_000;
@@ -185,8 +188,9 @@ impl<'a> Run<'a> {
         self.wait(engine, &ticket)
     }
 
-    /// Emits until there is room.
+    /// Emits until there is room, and what must be read is read.
     fn admit<T>(&mut self, engine: &Engine, mut emit: impl FnMut() -> Result<T, EmitError>) -> Option<T> {
+        let mut unreadable = 0;
         loop {
             match emit() {
                 Ok(admitted) => return Some(admitted),
@@ -195,6 +199,8 @@ impl<'a> Run<'a> {
                         self.wait(engine, &last)?;
                     }
                 }
+                // Nothing was admitted, and nothing is poisoned: it is said to be emitted again.
+                Err(EmitError::Unreadable(_)) if unreadable < UNREADABLE_MAX => unreadable += 1,
                 Err(EmitError::Poisoned(cause)) => {
                     self.end(&cause);
                     return None;
