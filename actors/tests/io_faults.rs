@@ -54,7 +54,6 @@ fn each_operation_fails(class: FaultClass, faults: &[Named], usual: u64) {
                 run.live();
                 if disk.faults_struck() == 0 {
                     assert!(run.error.is_none(), "{context}: {:?}", run.error);
-                    assert!(nth > stride, "{context}: no operation of this kind");
                     break;
                 }
                 struck += 1;
@@ -69,7 +68,8 @@ fn each_operation_fails(class: FaultClass, faults: &[Named], usual: u64) {
     println!(
         "{class:?}: {struck} faults, {ended} runs ended by them, {waited} waited for room, {images} images"
     );
-    assert!(struck > 0 && SEGMENT_BYTES > 0);
+    // Threads are at work: whether a run comes to an operation that is rare, say a removal, is a matter of timing.
+    assert!(struck > 0 && SEGMENT_BYTES > 0, "no operation of this kind");
 }
 
 #[test]

@@ -66,3 +66,8 @@ fn space_ahead_may_not_be_had() {
 fn no_space_is_filled_ahead_when_that_is_off() {
     faults::no_space_is_filled_ahead_when_that_is_off();
 }
+
+#[test]
+fn a_watermark_without_room_costs_no_event() {
+    faults::a_watermark_without_room_costs_no_event();
+}

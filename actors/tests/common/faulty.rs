@@ -201,8 +201,8 @@ impl<'a> Run<'a> {
                 }
                 // Nothing was admitted, and nothing is poisoned: it is said to be emitted again.
                 Err(EmitError::Unreadable(_)) if unreadable < UNREADABLE_MAX => unreadable += 1,
-                Err(EmitError::Poisoned(cause)) => {
-                    self.end(&cause);
+                Err(e @ (EmitError::Unreadable(_) | EmitError::Poisoned(_))) => {
+                    self.end(&e);
                     return None;
                 }
                 Err(other) => panic!("{}: {other}", self.context),

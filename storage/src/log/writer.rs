@@ -41,16 +41,17 @@ pub enum AppendError {
     },
 }
 
+/// Whether there is no room for what was to be written.
+fn is_full(e: &io::Error) -> bool {
+    use rustix::io::Errno;
+    // A limit on the size of files is as good as a full disk: nothing was written, and it may be lifted.
+    let errno = e.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) || e.kind() == io::ErrorKind::StorageFull
+}
+
 impl From<io::Error> for AppendError {
     fn from(e: io::Error) -> Self {
-        match e.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-            // A limit on the size of files is as good as a full disk: nothing was written, and it may be lifted.
-            Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::FBIG) => {
-                AppendError::Full(e)
-            }
-            _ if e.kind() == io::ErrorKind::StorageFull => AppendError::Full(e),
-            _ => AppendError::Disk(e),
-        }
+        if is_full(&e) { AppendError::Full(e) } else { AppendError::Disk(e) }
     }
 }
 
@@ -238,7 +239,11 @@ impl LogWriter {
         self.plant_early_watermark()?;
         self.sync_tail()?;
         self.durable = self.written;
-        self.publish()?;
+        match self.publish() {
+            // What is durable stays so. LOCK lags, as it may, until there is room for it.
+            Err(e) if is_full(&e) => {}
+            published => published?,
+        }
         Ok(self.durable)
     }
 

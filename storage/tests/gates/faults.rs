@@ -283,3 +283,22 @@ pub fn no_space_is_filled_ahead_when_that_is_off() {
         log.writer.close(1).unwrap();
     }
 }
+
+/// LOCK only tells how far the record is durable: where there is no room for it, it lags, and nothing is poisoned.
+pub fn a_watermark_without_room_costs_no_event() {
+    let disk = MemoryBackend::default();
+    let mut log = TestLog::open(&shared(&disk), SETUP).unwrap();
+    let contents: Vec<_> = (0..9).map(|tag| Content { tag, filler: 30 }).collect();
+    for (content, sequence) in contents.iter().zip(1..) {
+        log.append(&[*content], Codec::None).unwrap();
+        disk.fail(Fault::on(FaultClass::Write).path("LOCK").full().short().times(1));
+        assert_eq!(log.writer.sync().unwrap(), sequence, "synced, whatever LOCK says");
+        assert_eq!(disk.faults_struck(), sequence, "LOCK was to be written");
+    }
+    drop(log);
+    disk.clear_faults();
+    let image = disk.crash_image(CrashMode::Drop, 0);
+    let mut log = TestLog::open(&shared(&image), SETUP).unwrap();
+    assert_eq!((log.opened_at, log.damage.len()), (9, 0));
+    log.assert_holds(&contents, &"LOCK was never written");
+}
