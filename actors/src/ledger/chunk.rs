@@ -142,7 +142,7 @@ mod tests {
             first_sequence: 101,
             entries: (0..10).map(entry).collect(),
             bytes: (0..100).collect(),
-            causes: [1, 3, 5, 7, 9].map(|n| Cause::Sequence(n)).to_vec(),
+            causes: [1, 3, 5, 7, 9].map(Cause::Sequence).to_vec(),
             groups: vec![(2, 3), (6, 4)],
             ..Chunk::default()
         }
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!((part.first_sequence, part.last_sequence()), (104, 108));
         assert_eq!(part.bytes, (30..80).collect::<Vec<u8>>());
         assert_eq!(part.bytes_of(&part.entries[1]), (40..50).collect::<Vec<u8>>());
-        assert_eq!(part.causes, [3, 5, 7].map(|n| Cause::Sequence(n)));
+        assert_eq!(part.causes, [3, 5, 7].map(Cause::Sequence));
         assert_eq!(part.groups, [(3, 4)]);
         let bare = part.without_causes();
         assert!(bare.causes.is_empty() && bare.entries.iter().all(|e| e.causes == 0));

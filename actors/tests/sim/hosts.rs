@@ -199,7 +199,7 @@ impl Hosts {
             (Err(EmitError::StorageFull(_)), _) => return world.hears_of_full(),
             (result, verdict) => panic!("expected {verdict:?}, got {:?}", result.map(|_| ())),
         };
-        let wait = if is_standard { drafts[0].tag % 3 > 0 } else { saga.once_in(2) };
+        let wait = if is_standard { !drafts[0].tag.is_multiple_of(3) } else { saga.once_in(2) };
         if wait {
             let level = if !is_standard && saga.once_in(6) { Level::Written } else { Level::Durable };
             let last = ticket.sequence() + count - 1;
