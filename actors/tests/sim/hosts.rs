@@ -141,7 +141,7 @@ impl Hosts {
             id: tag.is_multiple_of(5).then(|| Uuid::from_u128(u128::from(tag + n))),
             causes: if tag > 9 { vec![Cause::Sequence(tag / 3)] } else { vec![] },
             is_critical: tag.is_multiple_of(4),
-            is_pill: false,
+            is_pill: saga.settings.pill_tag == Some(tag + n),
         };
         let count = if tag.is_multiple_of(7) { 3 } else { 1 };
         self.emit_these(world, &(0..count).map(draft).collect::<Vec<_>>(), None, false);
