@@ -36,8 +36,9 @@ struct Suspicion {
     /// The batch that crashed.
     batch: Span,
     crashes: u32,
-    /// The end of the batch in which the search began.
-    until: u64,
+    /// The ends of the batches that crashed around it, the one in which the search began first: once a first half is
+    /// committed, the smallest of them is tried next, since what crashed it is in there.
+    ends: Vec<u64>,
     /// Its words, once it is refused.
     refused: Option<String>,
 }
@@ -55,10 +56,10 @@ impl Isolation {
         words: &str,
         middle: impl FnOnce(Span) -> Option<u64>,
     ) -> Judgement {
-        let until = self.0.as_ref().map_or(0, |s| s.until).max(batch.last);
+        let until = self.0.as_ref().and_then(|s| s.ends.first().copied()).unwrap_or(0).max(batch.last);
         let suspicion = match &mut self.0 {
             Some(s) if s.batch.first == batch.first && s.batch.last >= batch.last => s,
-            other => other.insert(Suspicion { batch, crashes: 0, until, refused: None }),
+            other => other.insert(Suspicion { batch, crashes: 0, ends: vec![until], refused: None }),
         };
         suspicion.batch = batch;
         suspicion.crashes += 1;
@@ -75,6 +76,9 @@ impl Isolation {
                 Judgement::Refuse(batch)
             }
             Some(last) if last < batch.last => {
+                if suspicion.ends.last().is_none_or(|end| batch.last < *end) {
+                    suspicion.ends.push(batch.last);
+                }
                 suspicion.batch.last = last.max(batch.first);
                 suspicion.crashes = 0;
                 Judgement::Again
@@ -100,11 +104,13 @@ impl Isolation {
     /// Everything up to `last` is committed: what is behind it comes next.
     pub fn committed(&mut self, last: u64) {
         if let Some(s) = self.0.as_mut().filter(|s| s.batch.last <= last) {
-            if s.until <= last {
-                self.0 = None;
-            } else {
-                s.batch = Span { first: last + 1, last: s.until };
-                (s.crashes, s.refused) = (0, None);
+            s.ends.retain(|end| *end > last);
+            match s.ends.last() {
+                None => self.0 = None,
+                Some(end) => {
+                    s.batch = Span { first: last + 1, last: *end };
+                    (s.crashes, s.refused) = (0, None);
+                }
             }
         }
     }
