@@ -473,7 +473,7 @@ impl Pipeline {
             if !planted(Bug::RefusedIdStaysTaken) {
                 self.ledger.forget_refused(chunk);
             }
-            if !planted(Bug::RefuseSilently) {
+            if !planted(Bug::RefuseSilently) && !planted(Bug::RefusalNotedLate) {
                 self.refusals.note(chunk, reason);
             }
         }
@@ -491,6 +491,9 @@ impl Pipeline {
             Ok(durable) => {
                 drop(zone);
                 crate::chaos::point("persister:after_sync");
+                if let Some((chunk, reason)) = batch.refused.filter(|_| planted(Bug::RefusalNotedLate)) {
+                    self.refusals.note(&chunk, &reason);
+                }
                 self.publish(durable);
                 run.arrived();
                 self.hold(role, None);

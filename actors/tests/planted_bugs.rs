@@ -28,7 +28,11 @@ const RUNS: Gate = ("messages of an earlier run", gates::messages_of_an_earlier_
 const LATE: Gate = ("who comes back late", gates::who_comes_back_late_leaves_all_as_it_is);
 const FULL: Gate = ("a crash while the disk is full", gates::a_crash_while_the_disk_is_full_closes_nothing);
 
-const GATES: [Gate; 9] = [SEEDS, BOUNDARIES, HANGS, WRITES, SHED, TREES, RUNS, LATE, FULL];
+const PILLS: Gate = ("crashes while a pill is isolated", || {
+    gates::crashes_while_a_pill_is_isolated(1);
+});
+
+const GATES: [Gate; 10] = [SEEDS, BOUNDARIES, HANGS, WRITES, SHED, TREES, RUNS, LATE, FULL, PILLS];
 
 /// The gate meant for a bug.
 fn gate_for(bug: Bug) -> Gate {
@@ -43,6 +47,7 @@ fn gate_for(bug: Bug) -> Gate {
         Bug::StayFullAfterCrash => FULL,
         Bug::IgnoreRun => RUNS,
         Bug::ShedSilently => SHED,
+        Bug::RefusalNotedLate => PILLS,
         Bug::TreesAheadOfCommit => TREES,
         Bug::AcknowledgeEarly
         | Bug::ForgetRearm

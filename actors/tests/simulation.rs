@@ -17,7 +17,7 @@ use std::time::Instant;
 /// Pills are shared by the whole process.
 static ONE_AT_A_TIME: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
 
-/// Seeds that found something once.
+/// Seeds that found something once. What a seed does changes with the simulation, so each bug found has a gate, too.
 const REGRESSIONS: &[u64] = &[6, 31, 451, 560, 859, 865, 1_339];
 
 fn number(name: &str) -> Option<u64> {
@@ -80,6 +80,13 @@ fn messages_of_an_earlier_run_are_void() {
 fn a_crash_while_the_disk_is_full_closes_nothing() {
     let _one = ONE_AT_A_TIME.lock();
     gates::a_crash_while_the_disk_is_full_closes_nothing();
+}
+
+#[test]
+fn a_pill_is_refused_and_told_although_the_persister_crashes_meanwhile() {
+    let _one = ONE_AT_A_TIME.lock();
+    common::silence();
+    println!("{} crashes while a pill is isolated", gates::crashes_while_a_pill_is_isolated(1));
 }
 
 #[test]

@@ -119,6 +119,8 @@ bugs! {
         RefuseWithoutNotice,
         /// The id of a refused event stays taken.
         RefusedIdStaysTaken,
+        /// A refusal is noted only behind the sync of its tombstone.
+        RefusalNotedLate,
         /// A refusal is not made an event of.
         RefuseSilently,
         /// A batch that finds no room is dropped.

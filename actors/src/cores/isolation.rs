@@ -36,7 +36,8 @@ struct Suspicion {
     /// The batch that crashed.
     batch: Span,
     crashes: u32,
-    /// The ends of the batches that were halved, the first one first: what lies behind `batch` comes after it.
+    /// The ends of the batches that crashed around it, the one in which the search began first: once a first half is
+    /// committed, the smallest of them is tried next, since what crashed it is in there.
     ends: Vec<u64>,
     /// Its words, once it is refused.
     refused: Option<String>,
@@ -55,9 +56,10 @@ impl Isolation {
         words: &str,
         middle: impl FnOnce(Span) -> Option<u64>,
     ) -> Judgement {
+        let until = self.0.as_ref().and_then(|s| s.ends.first().copied()).unwrap_or(0).max(batch.last);
         let suspicion = match &mut self.0 {
             Some(s) if s.batch.first == batch.first && s.batch.last >= batch.last => s,
-            other => other.insert(Suspicion { batch, crashes: 0, ends: Vec::new(), refused: None }),
+            other => other.insert(Suspicion { batch, crashes: 0, ends: vec![until], refused: None }),
         };
         suspicion.batch = batch;
         suspicion.crashes += 1;
@@ -74,7 +76,9 @@ impl Isolation {
                 Judgement::Refuse(batch)
             }
             Some(last) if last < batch.last => {
-                suspicion.ends.push(batch.last);
+                if suspicion.ends.last().is_none_or(|end| batch.last < *end) {
+                    suspicion.ends.push(batch.last);
+                }
                 suspicion.batch.last = last.max(batch.first);
                 suspicion.crashes = 0;
                 Judgement::Again
@@ -99,16 +103,15 @@ impl Isolation {
 
     /// Everything up to `last` is committed: what is behind it comes next.
     pub fn committed(&mut self, last: u64) {
-        let Some(s) = self.0.as_mut().filter(|s| s.batch.last <= last) else { return };
-        while s.ends.last().is_some_and(|end| *end <= last) {
-            s.ends.pop();
-        }
-        match s.ends.pop() {
-            Some(end) => {
-                s.batch = Span { first: last + 1, last: end };
-                (s.crashes, s.refused) = (0, None);
+        if let Some(s) = self.0.as_mut().filter(|s| s.batch.last <= last) {
+            s.ends.retain(|end| *end > last);
+            match s.ends.last() {
+                None => self.0 = None,
+                Some(end) => {
+                    s.batch = Span { first: last + 1, last: *end };
+                    (s.crashes, s.refused) = (0, None);
+                }
             }
-            None => self.0 = None,
         }
     }
 }

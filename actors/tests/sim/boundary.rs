@@ -11,6 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const SEED: u64 = 12;
 
+/// How many points are passed in each turn of each role.
+pub type Turns = BTreeMap<(Role, u64), u64>;
+
 /// What a sweep did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Figures {
@@ -23,10 +26,7 @@ pub struct Figures {
     pub unreached: u64,
 }
 
-pub fn standard(
-    settings: Settings,
-    prepare: impl Fn(&World),
-) -> Result<(Report, BTreeMap<(Role, u64), u64>), String> {
+pub fn standard(settings: Settings, prepare: impl Fn(&World)) -> Result<(Report, Turns), String> {
     let saga = Saga::new(SEED, settings);
     let run = catch_unwind(AssertUnwindSafe(|| all_openings(&saga, &prepare)));
     chaos::on_pass(None);

@@ -41,7 +41,7 @@ pub struct SimClock {
 }
 
 /// What a look at the clock takes, ns.
-const LOOK_NS: i64 = 2_000;
+const LOOK_NS: i64 = 10_000;
 
 impl SimClock {
     pub fn new() -> Self {

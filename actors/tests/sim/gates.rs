@@ -3,6 +3,7 @@
 
 use super::boundary::{standard, sweep};
 use super::chance::SimClock;
+use super::model::pill;
 use super::run::{told, try_run};
 use super::saga::{Saga, Settings};
 use super::trouble::STANDS;
@@ -14,6 +15,7 @@ use semj_storage::backend::{DirectoryRule, Fault, FaultClass, MemoryBackend};
 use semj_storage::event::{Event, Priority};
 use semj_storage::limits::{BATCH_EVENTS_MAX, LEDGER_EVENTS_MAX};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -176,4 +178,26 @@ pub fn a_crash_while_the_disk_is_full_closes_nothing() {
         .unwrap_or_else(|words| panic!("{nth}: {words}"));
         assert_eq!(report.counts.get("injected panics"), Some(&1), "write {nth}");
     }
+}
+
+/// A persister that crashes anywhere while a pill is isolated: the pill alone is refused, and that is told.
+pub fn crashes_while_a_pill_is_isolated(every: usize) -> u64 {
+    const PILL: u64 = 31;
+    let settings = || Settings { pill_tag: Some(PILL), ..Settings::calm(20) };
+    chaos::arm_pill("persister", pill(PILL).as_bytes());
+    let (undisturbed, turns) =
+        standard(settings(), |world| *world.hook.passes.borrow_mut() = Some(BTreeMap::new())).unwrap();
+    let panics = undisturbed.counts.get("panics").copied().unwrap_or(0);
+    assert!((3..12).contains(&panics), "{panics} panics until the pill stands alone and is refused");
+    let mut crashes = 0;
+    let places = turns.iter().filter(|((role, _), _)| *role == Role::Persister);
+    let places = places.flat_map(|((_, turn), passes)| (0..=*passes).map(move |pass| (*turn, pass)));
+    for (turn, pass) in places.step_by(every) {
+        let (report, _) =
+            standard(settings(), |world| world.hook.script.set(Some((Role::Persister, turn, pass))))
+                .unwrap_or_else(|words| panic!("{turn} {pass}: {words}"));
+        crashes += report.counts.get("injected panics").copied().unwrap_or(0);
+    }
+    chaos::disarm_pills();
+    crashes
 }

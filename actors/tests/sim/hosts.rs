@@ -141,7 +141,7 @@ impl Hosts {
             id: tag.is_multiple_of(5).then(|| Uuid::from_u128(u128::from(tag + n))),
             causes: if tag > 9 { vec![Cause::Sequence(tag / 3)] } else { vec![] },
             is_critical: tag.is_multiple_of(4),
-            is_pill: false,
+            is_pill: saga.settings.pill_tag == Some(tag + n),
         };
         let count = if tag.is_multiple_of(7) { 3 } else { 1 };
         self.emit_these(world, &(0..count).map(draft).collect::<Vec<_>>(), None, false);
@@ -199,7 +199,7 @@ impl Hosts {
             (Err(EmitError::StorageFull(_)), _) => return world.hears_of_full(),
             (result, verdict) => panic!("expected {verdict:?}, got {:?}", result.map(|_| ())),
         };
-        let wait = if is_standard { drafts[0].tag % 3 > 0 } else { saga.once_in(2) };
+        let wait = if is_standard { !drafts[0].tag.is_multiple_of(3) } else { saga.once_in(2) };
         if wait {
             let level = if !is_standard && saga.once_in(6) { Level::Written } else { Level::Durable };
             let last = ticket.sequence() + count - 1;

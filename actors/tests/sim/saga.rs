@@ -49,6 +49,8 @@ pub struct Settings {
     pub is_standard: bool,
     /// Whether an event that nobody waits for is emitted when all sleep, to see that it wakes them.
     pub is_probed: bool,
+    /// In a standard run: which event is a pill.
+    pub pill_tag: Option<u64>,
 }
 
 impl Settings {
@@ -87,6 +89,7 @@ impl Settings {
             preallocate: random.once_in(40),
             is_standard: false,
             is_probed: true,
+            pill_tag: None,
         }
     }
 
@@ -100,6 +103,7 @@ impl Settings {
             preallocate: false,
             is_standard: true,
             is_probed: false,
+            pill_tag: None,
         }
     }
 }

@@ -350,6 +350,7 @@ impl World {
             return;
         }
         let number = self.actors.borrow()[role as usize].number;
+        self.look_soon();
         if self.hook.hangs.get() {
             self.note("hang", point, number);
             self.trouble.hangs.set(self.trouble.hangs.get() + 1);

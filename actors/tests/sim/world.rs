@@ -21,11 +21,14 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 use uuid::Uuid;
 
 pub const ROOT: &str = "/data/j";
 /// How often the supervisor looks, ns.
 const LOOK_NS: i64 = 2_000_000;
+/// So much rarer while nobody does anything.
+const IDLE_FACTOR: i64 = 4;
 
 /// What the supervisor wants done.
 #[derive(Clone, Debug)]
@@ -86,6 +89,7 @@ impl World {
             segment_bytes: settings.segment_bytes,
             preallocate: settings.preallocate,
             batch_events: 12,
+            max_age: Duration::from_millis(20),
             ..EngineOptions::default()
         };
         let operations = Operations::watch(&memory, clock.clone());
@@ -330,6 +334,11 @@ impl World {
         }
     }
 
+    /// The supervisor looks as soon as it can.
+    pub fn look_soon(&self) {
+        self.next_look_ns.set(0);
+    }
+
     /// An actor crashes between two turns.
     fn crash(&self, role: Role) {
         let (life, number) = {
@@ -389,7 +398,9 @@ impl World {
     /// The supervisor has a turn.
     fn supervise(&self) {
         let heard = self.journal.borrow_mut().supervise();
-        self.next_look_ns.set(self.clock.now() + if heard { 0 } else { LOOK_NS });
+        let is_busy = self.actors.borrow().iter().any(|a| a.is_busy);
+        let wait = if is_busy { LOOK_NS } else { LOOK_NS * IDLE_FACTOR };
+        self.next_look_ns.set(self.clock.now() + if heard { 0 } else { wait });
         for deed in std::mem::take(&mut *self.deeds.0.lock()) {
             match deed {
                 Deed::AbandonWriter => abandon_writer(&self.pipeline),
