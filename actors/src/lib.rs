@@ -22,6 +22,7 @@ mod running;
 pub mod sealer;
 mod shed;
 mod shell;
+pub mod sources;
 pub mod stages;
 pub mod supervision;
 mod sync;
