@@ -241,6 +241,7 @@ impl Engine {
         let pipeline =
             Pipeline::new(ledger, watermark, clock.clone(), segments, (record, writer), cutting, nonce);
         let pipeline = Arc::new(pipeline);
+        pipeline.resume_clock(pipeline.segments().newest_clock(last)?);
         pipeline.damage.lock().extend(recovered.damage);
         pipeline.sealer().inherit(unsealed);
         if let Some(tail) = tail {
