@@ -53,6 +53,8 @@ pub struct Bells {
     pub persist: Bell,
     /// More is durable.
     pub index: Bell,
+    /// A source may have something.
+    pub sync: Bell,
 }
 
 /// Where the record lies, for whoever must recover it.

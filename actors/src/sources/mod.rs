@@ -7,14 +7,21 @@
 //!    source; a loss that no sequence shows must be ([`Item::Gap`]).
 //! 2. A source never waits inside a call: [`KernelSource::pollable`] and [`KernelSource::poll_every`] say when to call
 //!    again.
-//! 3. A new [`Item::Epoch`] comes before the first record of it.
+//! 3. A new [`Item::Epoch`] comes before the first record of it, and as the first item of a call: the resume point before
+//!    it lies between two epochs. A source that can resume numbers its incarnations, so that one that comes again is
+//!    known.
+//! 4. A call hands out about 1 MiB at most.
 
 mod item;
 mod record;
+mod semj_tail;
+mod tail_file;
+mod tail_lives;
 mod unavailable;
 
 pub use item::{Gap, GapCause, Item, Lost};
 pub use record::{KernelRecord, ObjectId, Op, PathInfo, Phase, Who};
+pub use semj_tail::{DATA_AT, SemjTail, TailForm, is_followable};
 pub use unavailable::{NotSupported, Unavailable};
 
 use std::fmt::Debug;
