@@ -121,7 +121,9 @@ impl Desk {
     /// Nobody serves any more: who waits is told.
     pub(crate) fn give_up(&self, why: &str) {
         *self.lost.lock() = Some(why.to_owned());
-        self.slots.read().iter().for_each(|slot| drop(slot.answered.notify_all()));
+        for slot in self.slots.read().iter() {
+            slot.answered.notify_all();
+        }
     }
 
     /// The journal is being closed.

@@ -3,6 +3,7 @@
 //! 1. Records of one life leave in the order of their sequences, except those that come later than they are waited for.
 //! 2. A sequence is waited for until [`HOLD_RECORDS`] records stand behind it, or [`HOLD_NS`] have passed; then it is
 //!    missing, and a gap says so before the next record.
+//!    A record that comes later than that is still taken, if its time is not newer than what was read before it.
 //! 3. The same record is never journaled twice, and a record never takes another's place: a sequence that comes again is
 //!    a repetition only if its identity is known; otherwise the source counts anew.
 //! 4. The account behind a group counts every sequence up to its last one as a record or as lost.
@@ -18,9 +19,9 @@ use std::collections::{BTreeMap, VecDeque};
 use uuid::Uuid;
 
 /// Records that may stand behind a missing sequence before it counts as lost.
-pub const HOLD_RECORDS: usize = 64;
+pub(super) const HOLD_RECORDS: usize = 64;
 /// How long a missing sequence is waited for, ns.
-pub const HOLD_NS: i64 = 1_000_000;
+pub(super) const HOLD_NS: i64 = 1_000_000;
 /// Most events of one group.
 const GROUP_EVENTS: usize = 1_024;
 /// About so many bytes end a group.
@@ -113,7 +114,7 @@ pub struct SourceCore {
 }
 
 /// Tells whether an id is an event's.
-pub type Knows<'a> = dyn Fn(&Uuid) -> Result<bool, ReadError> + 'a;
+pub(super) type Knows<'a> = dyn Fn(&Uuid) -> Result<bool, ReadError> + 'a;
 
 impl SourceCore {
     /// A core that goes on where `account` stands, and goes on counting.
@@ -214,18 +215,18 @@ impl SourceCore {
         }
         match self.held.get(&sequence) {
             Some(held) if held.record == record => self.drop_duplicate(place),
-            Some(_) => {
-                // Two records with one sequence: it counts anew, unnoticed until now.
+            // Two records with one sequence, or a smaller one at a later time: it counts anew, unnoticed until now.
+            other if other.is_some() || self.is_behind(sequence, &record) => {
                 let boot_id = self.reading.boot_id;
                 self.begin_life(place, false, boot_id, 0, None);
                 return self.take_record(place, record, now_ns, knows);
             }
-            None if sequence == self.reading.last_sequence + 1 => {
+            _ if sequence == self.reading.last_sequence + 1 => {
                 self.reading.last_sequence = sequence;
                 self.leave(place, record, false);
                 self.leave_next();
             }
-            None => {
+            _ => {
                 self.held.insert(sequence, Held { place, since_ns: now_ns, record });
                 while self.held.len() > HOLD_RECORDS {
                     self.give_up_first(place);
@@ -233,6 +234,12 @@ impl SourceCore {
             }
         }
         Ok(())
+    }
+
+    /// Whether a record stands before one that waits, and is newer all the same.
+    fn is_behind(&self, sequence: u64, record: &KernelRecord) -> bool {
+        let next = self.held.range(sequence..).next().map(|(_, held)| held.record.boot_ns);
+        next.is_some_and(|next| next.saturating_add(HOLD_NS) < record.boot_ns)
     }
 
     /// A sequence that was accounted for already.
@@ -252,7 +259,9 @@ impl SourceCore {
             .any(|(_, _, out)| matches!(out, Out::Record { record: waiting, .. } if *waiting == record));
         if is_waiting || knows(&id)? {
             self.drop_duplicate(place);
-        } else if self.reading.missing.fill(sequence) {
+        } else if record.boot_ns <= self.reading.newest_boot_ns.saturating_add(HOLD_NS)
+            && self.reading.missing.fill(sequence)
+        {
             self.counts.late += 1;
             self.reading.lost = self.reading.lost.saturating_sub(1);
             self.leave(place, record, true);
@@ -290,7 +299,9 @@ impl SourceCore {
             ..Account::default()
         };
         self.base_unknown = first.is_none();
-        self.anchor = None;
+        if is_new_boot {
+            self.anchor = None;
+        }
         self.counts.resyncs += 1;
         self.out.push_back((place, is_item, Out::Epoch { boot_id, incarnation, first }));
     }

@@ -65,7 +65,12 @@ pub fn identity(
 }
 
 /// The event of a record. `wall_offset_ns` is wall clock minus boot-time clock.
-pub fn of_record(source: &str, id: Uuid, record: &KernelRecord, wall_offset_ns: i64) -> Event<'static> {
+pub(super) fn of_record(
+    source: &str,
+    id: Uuid,
+    record: &KernelRecord,
+    wall_offset_ns: i64,
+) -> Event<'static> {
     if let Some(event) = &record.event {
         return event.as_ref().clone().id(id).source(source.to_owned());
     }
@@ -125,7 +130,7 @@ pub fn of_record(source: &str, id: Uuid, record: &KernelRecord, wall_offset_ns: 
 }
 
 /// The event of a gap; `first` and `last` are the missing sequences, where they are known.
-pub fn of_gap(source: &str, incarnation: u64, gap: &Gap, range: Option<(u64, u64)>) -> Event<'static> {
+pub(super) fn of_gap(source: &str, incarnation: u64, gap: &Gap, range: Option<(u64, u64)>) -> Event<'static> {
     let (lost, exact) = match gap.lost {
         Lost::Exactly(n) => (Some(n), "exactly"),
         Lost::AtLeast(n) => (Some(n), "at_least"),
@@ -153,14 +158,14 @@ pub fn of_gap(source: &str, incarnation: u64, gap: &Gap, range: Option<(u64, u64
 }
 
 /// The event of a record that was counted as missing and came late.
-pub fn of_late(source: &str, incarnation: u64, sequence: u64) -> Event<'static> {
+pub(super) fn of_late(source: &str, incarnation: u64, sequence: u64) -> Event<'static> {
     let payload =
         json!({ "semj.source": source, "semj.incarnation": incarnation, "semj.source_sequence": sequence });
     own(source, STATUS, "semj.gap_filled", format!("record {sequence} of {source} came late"), payload)
 }
 
 /// The event of a new life of a source.
-pub fn of_epoch(source: &str, boot_id: Uuid, incarnation: u64, first: Option<u64>) -> Event<'static> {
+pub(super) fn of_epoch(source: &str, boot_id: Uuid, incarnation: u64, first: Option<u64>) -> Event<'static> {
     let payload = json!({
         "semj.source": source,
         "semj.boot_id": boot_id.to_string(),
@@ -171,7 +176,7 @@ pub fn of_epoch(source: &str, boot_id: Uuid, incarnation: u64, first: Option<u64
 }
 
 /// The event of a wall clock that was set.
-pub fn of_step(source: &str, step_ns: i64, error_ns: u32) -> Event<'static> {
+pub(super) fn of_step(source: &str, step_ns: i64, error_ns: u32) -> Event<'static> {
     let payload = json!({ "semj.source": source, "semj.step_ns": step_ns, "semj.error_ns": error_ns });
     let words = format!("the wall clock was set by {:.3} s", step_ns as f64 / 1e9);
     own(source, ALERT, "semj.clock_step", words, payload)
