@@ -257,7 +257,18 @@ impl Engine {
             Running::start(&pipeline, index, desk.clone(), &options).map_err(io("start a thread for"))?;
         let wards = running.wards.clone();
         let shared = Arc::new(Shared { pipeline, options });
-        Ok(Engine { shared, layout, running: Mutex::new(Some(running)), wards, lock, keeper, desk })
+        let sources = shared.options.sources.take();
+        let engine = Engine { shared, layout, running: Mutex::new(Some(running)), wards, lock, keeper, desk };
+        for source in sources {
+            let path = engine.layout.root.clone();
+            let attach = |e| OpenError::Io {
+                path,
+                action: "attach a kernel source to",
+                source: std::io::Error::other(e),
+            };
+            engine.attach(source).map_err(attach)?;
+        }
+        Ok(engine)
     }
 
     /// An emitter; events that name neither stream nor agent get `name` for both.

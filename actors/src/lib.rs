@@ -35,7 +35,7 @@ pub use emitter::Emitter;
 pub use engine::{Engine, EngineStatus, Layout, OpenError, Shared, read_one};
 pub use error::{CommitError, EmitError, PoisonCause, StageError, Unfinished};
 pub use kernel_sync::{AttachError, Condition, SourceStatus, SyncError};
-pub use options::{EngineOptions, Scrub};
+pub use options::{EngineOptions, Scrub, Sources};
 pub use pipeline::{Cutting, Pipeline, Record};
 pub use refusals::{Refusal, Refusals};
 pub use shed::{Shed, Shedding};

@@ -13,6 +13,7 @@
 //! 4. A call hands out about 1 MiB at most.
 
 mod item;
+mod offers;
 mod record;
 mod semj_tail;
 mod tail_file;
@@ -20,6 +21,7 @@ mod tail_lives;
 mod unavailable;
 
 pub use item::{Gap, GapCause, Item, Lost};
+pub use offers::{Offer, offers};
 pub use record::{KernelRecord, ObjectId, Op, PathInfo, Phase, Who};
 pub use semj_tail::{DATA_AT, SemjTail, TailForm, is_followable};
 pub use unavailable::{NotSupported, Unavailable};

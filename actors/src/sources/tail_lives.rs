@@ -7,8 +7,6 @@ use std::collections::VecDeque;
 const NEWEST_MAX: usize = 64;
 /// Clock readings of neighbours may be out of order by this much, ns.
 const SLACK_NS: i64 = 10_000_000;
-/// A number this far behind the newest is no late record.
-const BEHIND_MAX: u64 = 4_096;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Seen {
@@ -20,7 +18,8 @@ struct Seen {
 /// See the module.
 ///
 /// A number that comes again is the same record where its checksum is the same, and begins a new life where it is not. One
-/// that was not seen and is smaller than the newest is a late record if its time fits between its neighbours'.
+/// that was not seen and is smaller than the newest is a late record if it has neighbours among the newest and its time fits between them. What comes
+/// again from further back begins a new life: a record may come twice then, but none is ever lost.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lives {
     boot: Option<String>,
@@ -78,9 +77,10 @@ impl Lives {
         }
         let before = self.newest.iter().filter(|s| s.event_id < seen.event_id).max_by_key(|s| s.event_id);
         let after = self.newest.iter().filter(|s| s.event_id > seen.event_id).min_by_key(|s| s.event_id);
-        let fits = before.is_none_or(|s| s.ktime <= seen.ktime.saturating_add(SLACK_NS))
+        let fits = before.is_some_and(|s| s.ktime <= seen.ktime.saturating_add(SLACK_NS))
             && after.is_some_and(|s| seen.ktime <= s.ktime.saturating_add(SLACK_NS));
-        !fits || self.max_id - seen.event_id > BEHIND_MAX
+        // One from before all that is remembered could be taken for a repetition of another's number, and be lost.
+        before.is_none() || !fits
     }
 
     /// The life of a record, and whether it begins with it.
