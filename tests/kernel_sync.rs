@@ -232,7 +232,10 @@ fn a_file_that_is_rewritten_or_cut_off_begins_a_new_life() {
     let journal = open();
     journal.sync_now(PATIENCE).unwrap();
     // Cut off and written anew, while it is followed.
-    std::fs::write(&stream, &new).unwrap();
+    let head = semj::kernel::UserspaceHeader::new(0, 1, 80).encode();
+    std::fs::write(&stream, head).unwrap();
+    (0..3).for_each(|_| drop(journal.sync_now(PATIENCE).unwrap()));
+    std::fs::write(&stream, [&head[..], &new].concat()).unwrap();
     journal.sync_now(PATIENCE).unwrap();
     let first: Vec<u64> = (1..=5).collect();
     assert_eq!(sequences(&journal, "kernel:k"), [first.clone(), vec![1, 2, 3]]);

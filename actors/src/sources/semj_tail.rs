@@ -95,7 +95,7 @@ impl OpenSource for SemjTail {
             offset: 0,
             is_drained: false,
             last_sequence: 0,
-            record_end: 0,
+            record_start: 0,
             pending: Vec::new(),
             was_damaged: false,
         };
@@ -119,8 +119,8 @@ struct Tail {
     offset: u64,
     is_drained: bool,
     last_sequence: u64,
-    /// Where the newest record ended.
-    record_end: u64,
+    /// Where the newest record began.
+    record_start: u64,
     /// To be handed out before anything else.
     pending: Vec<Item>,
     /// The bytes at the offset are no record, and that was told.
@@ -144,10 +144,8 @@ impl Tail {
         };
         let boot = self.lives.boot();
         self.lives = lives.with_boot(boot);
-        (self.offset, self.last_sequence, self.record_end) = (number(1), number(9), number(17));
-        if !self.file.still_holds(self.record_end.max(self.file.start()), self.lives.newest_checksum()) {
-            self.rewritten();
-        }
+        (self.offset, self.last_sequence, self.record_start) = (number(1), number(9), number(17));
+        // Whether it is still the same file is found out by the first call.
     }
 
     /// The file is another one now, or was cut off: it is read from its start.
@@ -155,6 +153,21 @@ impl Tail {
         self.base = self.base.saturating_add(self.offset);
         self.offset = self.file.start();
         self.begin_anew(GapCause::Overwritten);
+    }
+
+    /// Finds out whether the file is still the one that was read.
+    fn look_again(&mut self) -> io::Result<()> {
+        let is_same = match self.lives.newest_checksum() {
+            Some(checksum) if self.offset > self.file.start() => {
+                self.file.still_holds(self.record_start, checksum)?
+            }
+            _ => true,
+        };
+        if !is_same || self.file.end()? < self.offset || self.file.was_replaced(&self.path)? {
+            self.file = TailFile::open(&self.path, self.file.form())?;
+            self.rewritten();
+        }
+        Ok(())
     }
 
     fn begin_anew(&mut self, cause: GapCause) {
@@ -184,7 +197,7 @@ impl Tail {
                     }
                     self.was_damaged = false;
                     self.hand_out(record, out);
-                    self.record_end = start + (at + length) as u64;
+                    self.record_start = start + at as u64;
                     length
                 }
                 Thing::Wait => return Stop::Waits,
@@ -310,10 +323,7 @@ impl KernelSource for Tail {
 
     fn next_batch(&mut self, max: usize, out: &mut Vec<Item>) -> io::Result<Progress> {
         self.file.heard();
-        if self.file.was_replaced(&self.path)? || self.file.end()? < self.offset {
-            self.file = TailFile::open(&self.path, self.file.form())?;
-            self.rewritten();
-        }
+        self.look_again()?;
         if !self.pending.is_empty() {
             out.append(&mut self.pending);
             return Ok(Progress { more: true, passed: self.base });
@@ -336,7 +346,7 @@ impl KernelSource for Tail {
     }
 
     fn barrier(&mut self) -> Result<Barrier, NotSupported> {
-        match self.file.end() {
+        match self.look_again().and_then(|()| self.file.end()) {
             Ok(end) => Ok(Barrier(self.base.saturating_add(end))),
             Err(_) => Err(NotSupported),
         }
@@ -349,7 +359,7 @@ impl KernelSource for Tail {
         let mut bytes = vec![1];
         bytes.extend_from_slice(&self.offset.to_le_bytes());
         bytes.extend_from_slice(&self.last_sequence.to_le_bytes());
-        bytes.extend_from_slice(&self.record_end.to_le_bytes());
+        bytes.extend_from_slice(&self.record_start.to_le_bytes());
         self.lives.encode(&mut bytes);
         Resume(bytes)
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Most bytes kept of a pipe.
 const PIPE_BYTES_MAX: usize = 4 << 20;
-/// Where the checksum of a record stands; a record is at least this long.
+/// Where the checksum of a record stands.
 const CHECKSUM_AT: u64 = 84;
 
 /// See the module. Offsets count from the start of the file; in a pipe, from where it was opened.
@@ -154,24 +154,14 @@ impl TailFile {
         }
     }
 
-    /// Whether the record that ends at `offset` is still there, as far as can be told: its checksum stands where one could
-    /// stand before the offset.
-    pub(super) fn still_holds(&mut self, offset: u64, checksum: Option<u32>) -> bool {
-        let Ok(end) = self.end() else { return false };
-        if end < offset {
-            return false;
+    /// Whether the record that began at `start` is still there: its checksum is.
+    pub(super) fn still_holds(&self, start: u64, checksum: u32) -> io::Result<bool> {
+        if self.is_pipe() {
+            return Ok(true);
         }
-        let Some(checksum) = checksum else { return true };
-        let length = offset.saturating_sub(self.start()).min(semj_storage::kernel::RECORD_BYTES_MAX as u64);
-        let Ok(bytes) = self.read(offset - length, offset, length as usize) else { return false };
-        // The newest record ends at the offset, and its sizes say where it begins.
-        let lengths = semj_storage::kernel::FIXED_BYTES..=bytes.len();
-        lengths.clone().any(|length| {
-            let at = bytes.len() - length;
-            let field = |f: usize| bytes.get(at + f..at + f + 4).and_then(|b| b.try_into().ok());
-            field(CHECKSUM_AT as usize).map(u32::from_le_bytes) == Some(checksum)
-                && field(64).map(u32::from_le_bytes) == Some(length as u32)
-        })
+        let mut found = [0u8; 4];
+        let n = self.file.read_at(&mut found, start.saturating_add(CHECKSUM_AT))?;
+        Ok(n == 4 && u32::from_le_bytes(found) == checksum)
     }
 }
 

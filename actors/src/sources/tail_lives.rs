@@ -8,6 +8,9 @@ const NEWEST_MAX: usize = 64;
 /// Clock readings of neighbours may be out of order by this much, ns.
 const SLACK_NS: i64 = 10_000_000;
 
+/// The first record of a life is no more than this before the ones that came ahead of it, ns.
+const FIRST_NS: i64 = 1_000_000_000;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Seen {
     event_id: u64,
@@ -50,6 +53,8 @@ impl Lives {
     /// The next record begins a new life, whatever it is.
     pub(super) fn end(&mut self) {
         self.current = None;
+        self.newest.clear();
+        self.max_id = 0;
     }
 
     /// The checksum of the newest record.
@@ -77,10 +82,17 @@ impl Lives {
         }
         let before = self.newest.iter().filter(|s| s.event_id < seen.event_id).max_by_key(|s| s.event_id);
         let after = self.newest.iter().filter(|s| s.event_id > seen.event_id).min_by_key(|s| s.event_id);
-        let fits = before.is_some_and(|s| s.ktime <= seen.ktime.saturating_add(SLACK_NS))
-            && after.is_some_and(|s| seen.ktime <= s.ktime.saturating_add(SLACK_NS));
-        // One from before all that is remembered could be taken for a repetition of another's number, and be lost.
-        before.is_none() || !fits
+        let ends_before = after.is_some_and(|s| seen.ktime <= s.ktime.saturating_add(SLACK_NS));
+        let begins_behind = match before {
+            Some(s) => s.ktime <= seen.ktime.saturating_add(SLACK_NS),
+            // Nothing of this life is forgotten yet, and it may be its first record.
+            None if self.newest.len() < NEWEST_MAX => {
+                after.is_some_and(|s| s.ktime.saturating_sub(seen.ktime) <= FIRST_NS)
+            }
+            // One from before all that is remembered could be taken for a repetition of another's number, and be lost.
+            None => false,
+        };
+        !(begins_behind && ends_before)
     }
 
     /// The life of a record, and whether it begins with it.
