@@ -234,7 +234,9 @@ fn a_file_that_is_rewritten_or_cut_off_begins_a_new_life() {
     // Cut off and written anew, while it is followed.
     let head = semj::kernel::UserspaceHeader::new(0, 1, 80).encode();
     std::fs::write(&stream, head).unwrap();
-    (0..3).for_each(|_| drop(journal.sync_now(PATIENCE).unwrap()));
+    for _ in 0..3 {
+        journal.sync_now(PATIENCE).unwrap();
+    }
     std::fs::write(&stream, [&head[..], &new].concat()).unwrap();
     journal.sync_now(PATIENCE).unwrap();
     let first: Vec<u64> = (1..=5).collect();

@@ -12,9 +12,7 @@ use super::account::Account;
 use super::events;
 use crate::sources::{Gap, GapCause, Item, KernelRecord, Lost};
 use semj_storage::error::ReadError;
-use semj_storage::event::{Event, Payload};
-use semj_storage::limits::{BATCH_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use semj_storage::log::control::{ClockAnchor, Run};
+use semj_storage::log::control::ClockAnchor;
 use std::collections::{BTreeMap, VecDeque};
 use uuid::Uuid;
 
@@ -22,54 +20,27 @@ use uuid::Uuid;
 pub(super) const HOLD_RECORDS: usize = 64;
 /// How long a missing sequence is waited for, ns.
 pub(super) const HOLD_NS: i64 = 1_000_000;
-/// Most events of one group.
-const GROUP_EVENTS: usize = 1_024;
-/// About so many bytes end a group.
-const GROUP_BYTES: usize = BATCH_BYTES_MAX / 2;
 /// A wall clock that moved by more against the boot-time clock was set, ns.
 const STEP_NS: i64 = 10_000_000;
-
-const _: () = assert!(GROUP_BYTES + 2 * PAYLOAD_BYTES_MAX <= BATCH_BYTES_MAX);
 
 /// Where an item stood: the number of its batch, and its place there.
 pub type Place = (u64, u32);
 
 /// A record that waits for those before it.
 #[derive(Clone, Debug)]
-struct Held {
-    place: Place,
+pub(super) struct Held {
+    pub(super) place: Place,
     since_ns: i64,
     record: Box<KernelRecord>,
 }
 
 /// Something that is to become an event.
 #[derive(Clone, Debug)]
-enum Out {
+pub(super) enum Out {
     Record { record: Box<KernelRecord>, late: bool },
     Gap { gap: Gap, range: Option<(u64, u64)> },
     Epoch { boot_id: Uuid, incarnation: u64, first: Option<u64> },
     Step { step_ns: i64, error_ns: u32 },
-}
-
-/// A group, ready to be admitted as a whole.
-#[derive(Debug, Default)]
-pub struct Group {
-    /// Its events, each with an id.
-    pub events: Vec<Event<'static>>,
-    /// Which of its events have which source sequences.
-    pub extents: Vec<Run>,
-    /// Clock anchors that are committed with it.
-    pub anchors: Vec<ClockAnchor>,
-    /// What is known of the source behind it.
-    pub account: Account,
-    /// A new life begins in it.
-    pub begins_life: bool,
-    /// How many of the events are records of the source.
-    pub records: u64,
-    /// Items that are done with once it is admitted.
-    pub done: Vec<Place>,
-    /// Items of batches up to this one are all taken, none is held back.
-    pub batch: u64,
 }
 
 /// What was counted since the core was made.
@@ -92,23 +63,23 @@ pub struct Counts {
 /// See the module.
 #[derive(Debug)]
 pub struct SourceCore {
-    name: String,
-    namespace: Uuid,
+    pub(super) name: String,
+    pub(super) namespace: Uuid,
     /// Behind the last group.
-    account: Account,
+    pub(super) account: Account,
     /// The life that is being read, and the highest sequence that left the window.
     reading: Account,
     /// The first sequence of the life is not known: the first record tells.
     base_unknown: bool,
-    held: BTreeMap<u64, Held>,
+    pub(super) held: BTreeMap<u64, Held>,
     /// In order; the flag tells that the item at that place is done with it.
-    out: VecDeque<(Place, bool, Out)>,
+    pub(super) out: VecDeque<(Place, bool, Out)>,
     /// Items that became nothing.
-    dropped: Vec<Place>,
+    pub(super) dropped: Vec<Place>,
     /// The last batch that was taken whole.
-    batch: u64,
+    pub(super) batch: u64,
     /// Anchors that wait for a group.
-    anchors: Vec<ClockAnchor>,
+    pub(super) anchors: Vec<ClockAnchor>,
     anchor: Option<ClockAnchor>,
     counts: Counts,
 }
@@ -408,123 +379,5 @@ impl SourceCore {
             }
             self.give_up_first(place);
         }
-    }
-
-    /// The next group; `None` when nothing is ready. `wall_offset_ns` is wall clock minus boot-time clock.
-    pub fn next_group(&mut self, wall_offset_ns: i64) -> Option<Group> {
-        let mut group = Group { account: self.account.clone(), ..Group::default() };
-        let mut bytes = 0;
-        while group.events.len() < GROUP_EVENTS && bytes < GROUP_BYTES {
-            // A group speaks of one life: what it says of sequences is of no other.
-            let begins = |out: &Out| matches!(out, Out::Epoch { .. });
-            let is_first = group.events.is_empty();
-            let next = self.out.pop_front_if(|(_, _, out)| is_first || !begins(out));
-            let Some((place, is_done, out)) = next else { break };
-            bytes += self.add(&mut group, out, wall_offset_ns);
-            if is_done {
-                group.done.push(place);
-            }
-        }
-        if group.events.is_empty() {
-            return None;
-        }
-        group.done.append(&mut self.dropped);
-        group.anchors.append(&mut self.anchors);
-        let open = self.held.values().map(|h| h.place.0).chain(self.out.front().map(|(place, ..)| place.0));
-        group.batch = open.min().map_or(self.batch, |first| self.batch.min(first - 1));
-        self.account = group.account.clone();
-        Some(group)
-    }
-
-    /// Makes the events of one thing, and counts it in; answers their bytes, roughly.
-    fn add(&self, group: &mut Group, out: Out, wall_offset_ns: i64) -> usize {
-        let Group { account, events, .. } = group;
-        let ordinal = account.records + account.lost + account.unknown_gaps;
-        let named = |what: &str, n: u64| {
-            let text = format!("{what} {} {} {n}", account.boot_id, account.incarnation);
-            Uuid::new_v5(&self.namespace, text.as_bytes())
-        };
-        match out {
-            Out::Record { record, late } => {
-                let id = events::identity(
-                    &self.namespace,
-                    &account.boot_id,
-                    account.incarnation,
-                    account.records,
-                    &record,
-                );
-                if late && let Some(sequence) = record.sequence {
-                    let filled = named("filled", sequence);
-                    events.push(events::of_late(&self.name, account.incarnation, sequence).id(filled));
-                    account.missing.fill(sequence);
-                    account.lost = account.lost.saturating_sub(1);
-                }
-                if let Some(sequence) = record.sequence {
-                    account.last_sequence = account.last_sequence.max(sequence);
-                    let offset = events.len() as u32;
-                    match group.extents.last_mut() {
-                        Some(run)
-                            if run.source_sequence + u64::from(run.length) == sequence
-                                && run.offset + run.length == offset =>
-                        {
-                            run.length += 1;
-                        }
-                        _ => group.extents.push(Run { source_sequence: sequence, offset, length: 1 }),
-                    }
-                }
-                account.records += 1;
-                account.newest_boot_ns = account.newest_boot_ns.max(record.boot_ns);
-                group.records += 1;
-                let event = events::of_record(&self.name, id, &record, wall_offset_ns);
-                let size = payload_bytes(event.payload_value()) + 256;
-                events.push(event);
-                size
-            }
-            Out::Gap { gap, range } => {
-                let id = named("gap", range.map_or(ordinal, |(first, _)| first));
-                match (range, gap.lost) {
-                    (Some((first, last)), _) => {
-                        account.missing.push(first, last);
-                        account.lost += last + 1 - first;
-                        account.last_sequence = account.last_sequence.max(last);
-                    }
-                    (None, Lost::Exactly(n)) => account.lost += n,
-                    (None, Lost::AtLeast(n)) => {
-                        account.lost += n;
-                        account.unknown_gaps += 1;
-                    }
-                    (None, Lost::Unknown) => account.unknown_gaps += 1,
-                }
-                events.push(events::of_gap(&self.name, account.incarnation, &gap, range).id(id));
-                256
-            }
-            Out::Epoch { boot_id, incarnation, first } => {
-                *account = Account {
-                    boot_id,
-                    incarnation,
-                    last_sequence: first.map_or(0, |f| f.saturating_sub(1)),
-                    ..Account::default()
-                };
-                group.begins_life = true;
-                let text = format!("epoch {boot_id} {incarnation}");
-                let id = Uuid::new_v5(&self.namespace, text.as_bytes());
-                events.push(events::of_epoch(&self.name, boot_id, incarnation, first).id(id));
-                256
-            }
-            Out::Step { step_ns, error_ns } => {
-                let id = named("step", ordinal ^ step_ns as u64);
-                events.push(events::of_step(&self.name, step_ns, error_ns).id(id));
-                256
-            }
-        }
-    }
-}
-
-/// The bytes of a payload, as it is stored.
-fn payload_bytes(payload: &Payload<'_>) -> usize {
-    match payload {
-        Payload::Json(text) => text.as_str().len(),
-        Payload::Bytes(bytes) => bytes.len(),
-        _ => 0,
     }
 }

@@ -4,10 +4,12 @@ mod account;
 mod core;
 mod events;
 mod extents;
+mod group;
 mod ranges;
 
 pub use account::Account;
-pub use core::{Counts, Group, Place, SourceCore};
+pub use core::{Counts, Place, SourceCore};
 pub use events::{identity, namespace};
 pub use extents::ExtentMap;
+pub use group::Group;
 pub use ranges::Ranges;
