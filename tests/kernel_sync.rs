@@ -237,7 +237,7 @@ fn a_file_that_is_rewritten_or_cut_off_begins_a_new_life() {
     for _ in 0..3 {
         journal.sync_now(PATIENCE).unwrap();
     }
-    std::fs::write(&stream, [&head[..], &new].concat()).unwrap();
+    OpenOptions::new().append(true).open(&stream).unwrap().write_all(&new).unwrap();
     journal.sync_now(PATIENCE).unwrap();
     let first: Vec<u64> = (1..=5).collect();
     assert_eq!(sequences(&journal, "kernel:k"), [first.clone(), vec![1, 2, 3]]);

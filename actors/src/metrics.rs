@@ -22,21 +22,9 @@ pub fn describe() {
     describe_gauge!(LEDGER_EVENTS, Unit::Count, "events admitted and not yet committed");
     describe_gauge!(INDEX_LAG_EVENTS, Unit::Count, "durable events that the trees do not cover yet");
     describe_counter!(RESTARTS, Unit::Count, "actors restarted after a crash, by role");
-    describe_counter!(
-        SYNC_RECORDS,
-        Unit::Count,
-        "records of kernel sources brought into the ledger, by source"
-    );
-    describe_counter!(
-        SYNC_NOTES,
-        Unit::Count,
-        "events about kernel sources: gaps, lives, steps of the clock, by source"
-    );
-    describe_gauge!(
-        SYNC_LAG,
-        Unit::Count,
-        "records a kernel source has that are not accounted for yet, by source"
-    );
+    describe_counter!(SYNC_RECORDS, Unit::Count, "records of kernel sources admitted, by source");
+    describe_counter!(SYNC_NOTES, Unit::Count, "gaps, lives and clock steps told, by source");
+    describe_gauge!(SYNC_LAG, Unit::Count, "records of a source not accounted for yet");
     describe_counter!(SHED_EVENTS, Unit::Count, "unticketed events shed for want of room");
 }
 
