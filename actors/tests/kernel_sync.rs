@@ -85,6 +85,9 @@ fn reopening_goes_on_behind_what_is_durable() {
         engine.sync_now(SOON).unwrap();
         assert_eq!(found(&engine, "k").sequences, (1..=upto).collect::<Vec<_>>());
         assert_eq!(engine.sync_status()[0].duplicates, 0, "nothing was read twice");
+        let point = engine.resume_point("k").unwrap().unwrap();
+        assert_eq!((point.records, point.last_sequence, point.incarnation), (upto, upto, 1));
+        assert_eq!(point.resume, (upto / 7).to_le_bytes(), "it was read to its end");
         engine.close(SOON).unwrap();
     }
 }

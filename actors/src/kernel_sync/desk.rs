@@ -121,7 +121,9 @@ impl Desk {
     /// Nobody serves any more: who waits is told.
     pub(crate) fn give_up(&self, why: &str) {
         *self.lost.lock() = Some(why.to_owned());
-        for slot in self.slots.read().iter() {
+        for slot in self.slots() {
+            // Whoever looked before is asleep by now.
+            let _state = slot.state.lock();
             slot.answered.notify_all();
         }
     }
