@@ -50,8 +50,10 @@ pub use reader::Reader;
 pub use repair::repair;
 pub use report::{Health, Owner, Status, Verification};
 pub use semj_actors::metrics;
+pub use semj_actors::sources;
 pub use semj_actors::{
-    CommitError, Committed, EmitError, Emitter, GroupTicket, OpenError, Ticket, Unfinished,
+    AttachError, CommitError, Committed, Condition, EmitError, Emitter, GroupTicket, OpenError, SourceStatus,
+    SyncError, Ticket, Unfinished,
 };
 pub use semj_storage::blobs::BlobError;
 pub use semj_storage::error::{Damage, ErrorKind, ReadError};

@@ -3,114 +3,35 @@
 use crate::clock::{Clock, SystemClock};
 use crate::emitter::Emitter;
 use crate::error::{CommitError, EmitError, PoisonCause, Unfinished};
+use crate::kernel_sync::{AttachError, Desk, SourceStatus, SyncError};
 use crate::lanes::start_waker;
-use crate::ledger::{Gate, IdIndex, Ledger, Streams};
+use crate::ledger::Gate;
+use crate::opening::{Layout, OpenError, Parts, io_error};
 use crate::options::EngineOptions;
-use crate::pipeline::{Cutting, Pipeline, Record};
+use crate::pipeline::Pipeline;
 use crate::running::Running;
-use crate::stages::IndexerSeed;
+use crate::sources::OpenSource;
 use crate::supervision::{Command, Role, Ward, Wards};
 use crate::ticket::Ticket;
 use crate::trees::TreeKeeper;
-use crate::watermark::{Level, Watermark, deadline};
-use crossbeam_channel::Sender;
+use crate::watermark::{Level, deadline};
 use parking_lot::Mutex;
-use semj_storage::backend::{Backend, File, OpenMode, RealBackend};
-use semj_storage::error::{Damage, ErrorKind, ReadError};
+use semj_storage::backend::{Backend, RealBackend};
+use semj_storage::error::{Damage, ReadError};
 use semj_storage::event::{Event, Recorded};
-use semj_storage::log::{LockFile, LockInfo, LogView, LogWriter, Place, Segments, WriterOptions, recover};
+use semj_storage::log::{LockFile, LogView};
 use semj_storage::trees::Index;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
-
-/// How often an opener that found the lock taken looks again at least: a reader's look at the lock may be in its way.
-const LOCK_GRACE: Duration = Duration::from_millis(100);
-const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// How long closing waits at most for the trees, which can always be made again.
 const TREES_AT_CLOSE: Duration = Duration::from_secs(1);
 const TREES_POLL: Duration = Duration::from_millis(1);
 /// What closing always gives the threads to end.
 const END_GRACE: Duration = Duration::from_millis(500);
-
-/// Why a journal could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// There is no journal, and none was to be made.
-    #[error("{}: there is no journal here", path.display())]
-    Missing {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Another owner has it open.
-    #[error("{}: the journal is open in process {pid}; wait for it, or read beside it", path.display())]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-        /// The owner's process.
-        pid: u32,
-    },
-    /// The record cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The disk or the system refused.
-    #[error("{}: {action}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-}
-
-impl OpenError {
-    /// The kind.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            OpenError::Missing { .. } => ErrorKind::Missing,
-            OpenError::Locked { .. } => ErrorKind::Locked,
-            OpenError::Read(e) => e.kind(),
-            OpenError::Io { .. } => ErrorKind::Unreadable,
-        }
-    }
-}
-
-/// Where the parts of a journal lie.
-#[derive(Clone, Debug)]
-pub struct Layout {
-    /// The folder.
-    pub root: PathBuf,
-}
-
-impl Layout {
-    /// The record.
-    pub fn segments(&self) -> PathBuf {
-        self.root.join("segments")
-    }
-    /// The projections.
-    pub fn trees(&self) -> PathBuf {
-        self.root.join("trees")
-    }
-    /// Large content.
-    pub fn blobs(&self) -> PathBuf {
-        self.root.join("blobs")
-    }
-    /// What was set aside.
-    pub fn quarantine(&self) -> PathBuf {
-        self.root.join("quarantine")
-    }
-    /// Owner and watermark.
-    pub fn lock(&self) -> PathBuf {
-        self.root.join("LOCK")
-    }
-}
 
 /// What emitters, queries and the engine share.
 #[derive(Debug)]
@@ -145,6 +66,7 @@ pub struct Engine {
     wards: Wards,
     lock: LockFile,
     keeper: Arc<TreeKeeper>,
+    desk: Arc<Desk>,
 }
 
 /// What an engine is doing.
@@ -203,16 +125,94 @@ impl Engine {
         })?;
         let Parts { layout, pipeline, index } = parts;
         let (lock, keeper) = (index.lock.clone(), index.keeper.clone());
-        let running = Running::start(&pipeline, index, &options)
+        let desk = Arc::<Desk>::default();
+        let running = Running::start(&pipeline, index, desk.clone(), &options)
             .map_err(io_error(layout.lock(), "start a thread for"))?;
         let wards = running.wards.clone();
         let shared = Arc::new(Shared { pipeline, options });
-        Ok(Engine { shared, layout, running: Mutex::new(Some(running)), wards, lock, keeper })
+        let sources = shared.options.sources.take();
+        let engine = Engine { shared, layout, running: Mutex::new(Some(running)), wards, lock, keeper, desk };
+        for source in sources {
+            let path = engine.layout.root.clone();
+            let attach = |e| OpenError::Io {
+                path,
+                action: "attach a kernel source to",
+                source: std::io::Error::other(e),
+            };
+            engine.attach(source).map_err(attach)?;
+        }
+        Ok(engine)
     }
 
     /// An emitter; events that name neither stream nor agent get `name` for both.
     pub fn emitter(&self, name: Option<&str>) -> Emitter {
         Emitter::new(self.shared.clone(), name)
+    }
+
+    /// Attaches a kernel source: from now on what it hands out is journaled, behind what was journaled of it before.
+    /// Whether it can be had is told by [`Engine::sync_status`] and [`Engine::sync_now`].
+    ///
+    /// # Errors
+    /// [`AttachError`].
+    pub fn attach(&self, source: Box<dyn OpenSource>) -> Result<(), AttachError> {
+        let running = self.running.lock();
+        running.as_ref().ok_or(AttachError::Closed)?.attach(&self.shared.pipeline, source)
+    }
+
+    /// The state of each source.
+    pub fn sync_status(&self) -> Vec<SourceStatus> {
+        self.desk.status(self.shared.pipeline.clock().boot_ns())
+    }
+
+    /// Waits until all that the sources had before now is durable; answers the last event of it, 0 where there was none.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub fn sync_now(&self, within: Duration) -> Result<u64, SyncError> {
+        let pipeline = &self.shared.pipeline;
+        let until = Instant::now() + within;
+        let last = self.desk.wait_read(|| pipeline.bells.sync.ring(), until)?;
+        if last > pipeline.watermark().durable() {
+            pipeline.want(last);
+            pipeline.watermark().wait(last, Level::Durable, Some(until))?;
+        }
+        Ok(last)
+    }
+
+    /// Lets KernelSync look at its sources, though none of them woke it.
+    pub fn poke_sync(&self) {
+        self.shared.pipeline.bells.sync.ring();
+    }
+
+    /// The hybrid logical clock of the newest durable unit.
+    pub fn view_clock(&self) -> Option<(u64, u16)> {
+        let pipeline = &self.shared.pipeline;
+        pipeline.segments().newest_clock(pipeline.watermark().durable()).ok().flatten()
+    }
+
+    /// The newest durable resume point of a source; it reads the record back to it.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn resume_point(
+        &self,
+        source: &str,
+    ) -> Result<Option<semj_storage::log::control::ResumePoint>, ReadError> {
+        self.shared.pipeline.resume_point(source)
+    }
+
+    /// The event of a source's sequence in its current life, and the sequence of an event; as far as this opening saw them.
+    pub fn sequence_of(&self, source: &str, source_sequence: u64) -> Option<u64> {
+        let slot = self.desk.slots().into_iter().find(|s| s.name == source)?;
+        let state = slot.state.lock();
+        state.extents.to_global(source_sequence)
+    }
+
+    /// The source's sequence of an event, as far as this opening saw it.
+    pub fn source_sequence_of(&self, source: &str, sequence: u64) -> Option<u64> {
+        let slot = self.desk.slots().into_iter().find(|s| s.name == source)?;
+        let state = slot.state.lock();
+        state.extents.to_source(sequence)
     }
 
     /// Where the parts lie.
@@ -360,84 +360,6 @@ impl Engine {
     }
 }
 
-/// What an open journal consists of before anything runs.
-pub(crate) struct Parts {
-    pub(crate) layout: Layout,
-    pub(crate) pipeline: Arc<Pipeline>,
-    pub(crate) index: IndexerSeed,
-}
-
-impl Parts {
-    /// Takes the lock, recovers the record and puts everything together. `fresh` is the identity of a new journal, and
-    /// what tells the derived ids of this opening from others; `wake` makes the way to the tasks that wait.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub(crate) fn open(
-        backend: Arc<dyn Backend>,
-        clock: Arc<dyn Clock>,
-        root: &Path,
-        options: &EngineOptions,
-        fresh: (Uuid, u64),
-        wake: impl FnOnce(&Layout) -> Result<Sender<Vec<Waker>>, OpenError>,
-    ) -> Result<Self, OpenError> {
-        let layout = Layout { root: root.to_owned() };
-        let lock_file = take_lock(backend.as_ref(), &layout, options)?;
-        let lock = LockFile::new(lock_file);
-        let io = |action| io_error(layout.lock(), action);
-        let info: Option<LockInfo> = lock.read().map_err(io("read"))?;
-        let place =
-            Place { backend: backend.clone(), segments: layout.segments(), quarantine: layout.quarantine() };
-        let recovered = recover(&place, info.as_ref(), fresh.0, clock.boot_id(), clock.wall_ns())?;
-        lock.write_head(&recovered.journal, std::process::id(), clock.wall_ns()).map_err(io("write"))?;
-        let writer_options = WriterOptions {
-            segment_bytes: options.segment_bytes,
-            preallocate: options.preallocate,
-            boot_id: clock.boot_id(),
-        };
-        let writer = LogWriter::new(
-            backend.clone(),
-            layout.segments(),
-            lock.clone(),
-            &recovered,
-            writer_options.clone(),
-        )
-        .map_err(io("publish the watermark"))?;
-        let last = recovered.last_sequence;
-        let segments = Arc::new(Segments::open(backend, layout.segments(), recovered.journal)?);
-        let streams = Streams::new(segments.clone(), last);
-        let tail = recovered.tail.as_ref().map(|t| t.first);
-        let mut unsealed = segments.unsealed(last)?;
-        segments.collect_unsealed(&unsealed)?;
-        unsealed.retain(|(first, _)| Some(*first) != tail);
-        let wake = wake(&layout)?;
-        let ledger = Ledger::new(last, IdIndex::new(segments.clone(), last), streams);
-        let cutting = Cutting {
-            max_age_ns: options.max_age.as_nanos() as i64,
-            batch_bytes: options.batch_bytes,
-            batch_events: options.batch_events,
-            codec: options.codec,
-        };
-        let watermark = Watermark::new(last, wake);
-        let record = Record { place, lock: lock.clone(), writer: writer_options };
-        let pipeline =
-            Pipeline::new(ledger, watermark, clock.clone(), segments, (record, writer), cutting, fresh.1);
-        let pipeline = Arc::new(pipeline);
-        pipeline.damage.lock().extend(recovered.damage);
-        pipeline.sealer().inherit(unsealed);
-        if let Some(tail) = tail {
-            pipeline.sealer().writing(tail);
-        }
-        let keeper = Arc::new(TreeKeeper::new(pipeline.segments().real_path(&layout.trees())));
-        let index = IndexerSeed { pipeline: pipeline.clone(), keeper, lock };
-        Ok(Parts { layout, pipeline, index })
-    }
-}
-
-fn io_error(path: PathBuf, action: &'static str) -> impl FnOnce(std::io::Error) -> OpenError {
-    move |source| OpenError::Io { path, action, source }
-}
-
 impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.close(Duration::from_secs(1));
@@ -470,55 +392,6 @@ fn end_record(
             Err(CommitError::Stalled { since: Instant::now() })
         }
     }
-}
-
-fn take_lock(
-    backend: &dyn Backend,
-    layout: &Layout,
-    options: &EngineOptions,
-) -> Result<Arc<dyn File>, OpenError> {
-    let path = layout.lock();
-    let io = |action| {
-        let path = path.clone();
-        move |source| OpenError::Io { path: path.clone(), action, source }
-    };
-    let existing = backend.open(&path, OpenMode::Write);
-    let file = match existing {
-        Ok(file) => file,
-        Err(e)
-            if e.kind() == std::io::ErrorKind::NotFound || e.kind() == std::io::ErrorKind::NotADirectory =>
-        {
-            if !options.create && backend.list(&layout.segments()).is_err() {
-                return Err(OpenError::Missing { path: layout.root.clone() });
-            }
-            if backend
-                .list(&layout.root)
-                .is_ok_and(|names| !names.is_empty() && !names.iter().any(|n| n == "segments"))
-            {
-                let reason =
-                    "the folder holds other files and no journal; name an empty or a new folder".into();
-                return Err(ReadError::NotAJournal { path: layout.root.clone(), reason }.into());
-            }
-            backend.create_dir_all(&layout.segments()).map_err(io("create the journal's folder"))?;
-            let file = backend.open(&path, OpenMode::CreateOrOpen).map_err(io("create"))?;
-            backend.sync_dir(&layout.root).map_err(io("sync the folder of"))?;
-            if let Some(parent) = layout.root.parent().filter(|p| !p.as_os_str().is_empty()) {
-                backend.sync_dir(parent).map_err(io("sync the folder of"))?;
-            }
-            file
-        }
-        Err(e) => return Err(io("open")(e)),
-    };
-    let until = Instant::now() + options.lock_wait.max(LOCK_GRACE);
-    while !file.try_lock().map_err(io("lock"))? {
-        if Instant::now() >= until {
-            let pid = LockFile::new(file).read().ok().flatten().map_or(0, |i| i.pid);
-            return Err(OpenError::Locked { path: layout.root.clone(), pid });
-        }
-        std::thread::sleep(LOCK_POLL);
-    }
-    backend.create_dir_all(&layout.segments()).map_err(io("create the segments folder beside"))?;
-    Ok(file)
 }
 
 /// One stored event, for tests; `None` for a sequence without content.

@@ -2,10 +2,12 @@
 
 pub mod chaos;
 pub mod clock;
+mod commit;
 pub mod cores;
 mod emitter;
 mod engine;
 mod error;
+mod kernel_sync;
 mod lanes;
 pub mod ledger;
 mod mail;
@@ -13,6 +15,7 @@ pub mod messages;
 pub mod metrics;
 #[cfg(feature = "model")]
 pub mod model;
+mod opening;
 mod options;
 mod pipeline;
 mod refusals;
@@ -26,6 +29,7 @@ mod shell;
 #[cfg(feature = "chaos")]
 #[doc(hidden)]
 pub mod simulation;
+pub mod sources;
 pub mod stages;
 pub mod supervision;
 mod sync;
@@ -34,9 +38,11 @@ mod trees;
 pub mod watermark;
 
 pub use emitter::Emitter;
-pub use engine::{Engine, EngineStatus, Layout, OpenError, Shared, read_one};
+pub use engine::{Engine, EngineStatus, Shared, read_one};
 pub use error::{CommitError, EmitError, PoisonCause, StageError, Unfinished};
-pub use options::{EngineOptions, Scrub};
+pub use kernel_sync::{AttachError, Condition, SourceStatus, SyncError};
+pub use opening::{Layout, OpenError};
+pub use options::{EngineOptions, Scrub, Sources};
 pub use pipeline::{Cutting, Pipeline, Record};
 pub use refusals::{Refusal, Refusals};
 pub use shed::{Shed, Shedding};

@@ -3,7 +3,8 @@
 
 use crate::clock::Clock;
 use crate::emitter::Emitter;
-use crate::engine::{OpenError, Parts, Shared};
+use crate::engine::Shared;
+use crate::opening::{OpenError, Parts};
 use crate::options::EngineOptions;
 use crate::pipeline::Pipeline;
 use crate::stages::IndexerSeed;
@@ -75,12 +76,13 @@ impl<H: Hands> Journal<H> {
     }
 
     fn ward(&self, role: Role) -> &Arc<Ward> {
-        let [ingest, batcher, persister, indexer] = &self.wards;
+        let [ingest, batcher, persister, indexer, kernel_sync] = &self.wards;
         match role {
             Role::Ingest => ingest,
             Role::Batcher => batcher,
             Role::Persister => persister,
             Role::Indexer => indexer,
+            Role::KernelSync => kernel_sync,
         }
     }
 
@@ -117,6 +119,9 @@ impl<H: Hands> Journal<H> {
         closed.unwrap_or_else(|| Err(io::Error::other("there is no writer")))
     }
 }
+
+/// The roles that a simulation plays: kernel sources have tests of their own.
+pub const ROLES: [Role; 4] = [Role::Ingest, Role::Batcher, Role::Persister, Role::Indexer];
 
 /// The persister of the current run was fenced: its writer stays where it is.
 pub fn abandon_writer(pipeline: &Pipeline) {

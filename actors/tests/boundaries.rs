@@ -12,7 +12,8 @@ mod sim;
 use common::{SOON, contents, disk, emit, open, restarts, silence};
 use semj_actors::EngineOptions;
 use semj_actors::chaos::{self, Action};
-use semj_actors::supervision::{Command, RestartLimits, Role};
+use semj_actors::simulation::ROLES;
+use semj_actors::supervision::{Command, RestartLimits};
 use sim::boundary::sweep;
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ fn a_crash_of_a_real_actor_at_any_message_changes_nothing() {
     let begin = Instant::now();
     let limits = RestartLimits { restarts: 1_000, ..RestartLimits::default() };
     let (mut runs, mut crashes) = (0, 0);
-    for role in Role::ALL {
+    for role in ROLES {
         for step in ["message", "timer", "start", "recover"] {
             for nth in (1..=40).step_by(if step == "message" { 3 } else { 20 }) {
                 let engine = open(&disk(), EngineOptions { restarts: limits, ..EngineOptions::default() });

@@ -12,6 +12,7 @@ mod filters;
 mod import;
 mod interrupt;
 mod kernel;
+mod kernel_sync;
 mod lines;
 mod out;
 mod outcome;

@@ -109,6 +109,7 @@ fn deed(rng: &mut Rng, opening: &Opening<'_>, hangs: &mut u64) -> Deed {
         return Deed::Failpoint(STAGE_POINTS.get(at).copied().unwrap_or("ingest:message"));
     }
     let _ = opening;
+    // KernelSync has no lane here: no source is attached.
     let role = Role::ALL.get(rng.below(4) as usize).copied().unwrap_or(Role::Persister);
     let command = match rng.below(100) {
         0..45 => Command::Crash,

@@ -4,6 +4,7 @@
 use super::check::Ack;
 use super::lock;
 use super::tag::Tag;
+use semj_actors::supervision::Role;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -37,7 +38,7 @@ pub(super) struct Vitals {
     pub(super) slow: u64,
     pub(super) left_behind: u64,
     pub(super) asked: u64,
-    pub(super) restarts: [u64; 4],
+    pub(super) restarts: [u64; Role::ALL.len()],
 }
 
 /// One line.

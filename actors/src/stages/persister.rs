@@ -5,10 +5,11 @@
 //! Limits: one batch per message; on the short way [`TURN_BATCHES`] a turn.
 
 use super::{Birth, Effect, On, Stage, Timer};
+use crate::commit::Commit;
 use crate::error::StageError;
 use crate::ledger::Gate;
 use crate::messages::{CommitBatch, DurableDoorbell};
-use crate::pipeline::{Commit, Pipeline};
+use crate::pipeline::Pipeline;
 use crate::supervision::{Progress, Role};
 use semj_storage::plant::{Bug, planted};
 use std::collections::VecDeque;

@@ -71,6 +71,7 @@ impl Living {
             Role::Batcher => Living::Batcher(BatcherStage::recover(pipeline, birth)?),
             Role::Persister => Living::Persister(PersisterStage::recover(pipeline, birth)?),
             Role::Indexer => Living::Indexer(IndexerStage::recover(index, birth)?),
+            Role::KernelSync => unreachable!("it is not played"),
         })
     }
 

@@ -8,6 +8,7 @@ use super::trouble::{Disturbed, Hook, Operations, Trouble};
 use crossbeam_channel::Receiver;
 use semj_actors::chaos::Injected;
 use semj_actors::ledger::Gate;
+use semj_actors::simulation::ROLES;
 use semj_actors::simulation::{Journal, abandon_writer, panic_text};
 use semj_actors::stages::{Birth, Effect};
 use semj_actors::supervision::{
@@ -116,7 +117,7 @@ impl World {
             bell.connect(move || rings.lock().push(role));
         }
         let hosts = Hosts::new(["a", "b", "c"].map(|name| journal.emitter(name)).to_vec());
-        let actors = Role::ALL.iter().zip(1..).map(|(role, n)| Actor::new(journal.begin_life(*role), n));
+        let actors = ROLES.iter().zip(1..).map(|(role, n)| Actor::new(journal.begin_life(*role), n));
         let actors = actors.collect::<Vec<_>>();
         let world = World {
             trouble: Trouble::new(settings.is_strict),
@@ -147,14 +148,14 @@ impl World {
 
     fn lane_is_free(&self, lane: LaneName) -> bool {
         let actors = self.actors.borrow();
-        !Role::ALL.iter().any(|r| r.lane() == lane && actors[*r as usize].is_busy)
+        !ROLES.iter().any(|r| r.lane() == lane && actors[*r as usize].is_busy)
     }
 
     /// What may come next.
     fn choices(&self) -> Vec<Choice> {
         let now = self.clock.now();
         let mut choices = Vec::new();
-        for role in Role::ALL {
+        for role in ROLES {
             let free = self.lane_is_free(role.lane());
             let actors = self.actors.borrow();
             let actor = &actors[role as usize];
@@ -249,7 +250,7 @@ impl World {
             };
             self.send(role, mail);
         }
-        for role in Role::ALL {
+        for role in ROLES {
             if !self.lane_is_free(role.lane()) {
                 continue;
             }
@@ -420,7 +421,7 @@ impl World {
         self.note(lane.thread(), "is replaced", 0);
         self.saga.count("replaced lanes");
         self.end_lane(lane);
-        for role in Role::ALL.into_iter().filter(|r| r.lane() == lane) {
+        for role in ROLES.into_iter().filter(|r| r.lane() == lane) {
             let life = self.journal.borrow().begin_life(role);
             let number = self.lives.replace(self.lives.get() + 1);
             self.actors.borrow_mut()[role as usize] = Actor::new(life, number);
@@ -429,7 +430,7 @@ impl World {
 
     /// The thread of a lane ends, with all that it had.
     pub fn end_lane(&self, lane: LaneName) {
-        for role in Role::ALL.into_iter().filter(|r| r.lane() == lane) {
+        for role in ROLES.into_iter().filter(|r| r.lane() == lane) {
             let (life, number, was_over) = {
                 let mut actors = self.actors.borrow_mut();
                 let actor = &mut actors[role as usize];
@@ -455,7 +456,7 @@ impl World {
         let idle = actors
             .iter()
             .all(|a| a.is_over || (a.stage.is_some() && a.mail.is_empty() && (awake || a.timers.is_empty())));
-        let gone = actors.iter().zip(Role::ALL).any(|(a, r)| a.is_over && r != Role::Indexer);
+        let gone = actors.iter().zip(ROLES).any(|(a, r)| a.is_over && r != Role::Indexer);
         is_silent && idle && !gone && self.pipeline.ledger().pending().events == 0
     }
 

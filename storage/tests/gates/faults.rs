@@ -298,7 +298,7 @@ pub fn a_watermark_without_room_costs_no_event() {
     drop(log);
     disk.clear_faults();
     let image = disk.crash_image(CrashMode::Drop, 0);
-    let mut log = TestLog::open(&shared(&image), SETUP).unwrap();
+    let log = TestLog::open(&shared(&image), SETUP).unwrap();
     assert_eq!((log.opened_at, log.damage.len()), (9, 0));
     log.assert_holds(&contents, &"LOCK was never written");
 }

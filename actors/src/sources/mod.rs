@@ -1,0 +1,171 @@
+//! Where kernel events come from: one trait, and plain values that a source hands out.
+//!
+//! A source only reads and hands on; it resolves nothing, joins nothing, and is driven from one thread. Whoever drives it
+//! (the KernelSync stage) orders, counts what is missing, and commits records together with the [`Resume`] behind them.
+//!
+//! 1. What a source hands out comes in the order in which it read it. A sequence that is missing need not be told by the
+//!    source; a loss that no sequence shows must be ([`Item::Gap`]).
+//! 2. A source never waits inside a call: [`KernelSource::pollable`] and [`KernelSource::poll_every`] say when to call
+//!    again.
+//! 3. A new [`Item::Epoch`] comes before the first record of it, and as the first item of a call: the resume point before
+//!    it lies between two epochs. A source that can resume numbers its incarnations, so that one that comes again is
+//!    known.
+//! 4. A call hands out about 1 MiB at most.
+
+mod item;
+mod offers;
+mod record;
+mod semj_tail;
+mod tail_file;
+mod tail_lives;
+mod unavailable;
+
+pub use item::{Gap, GapCause, Item, Lost};
+pub use offers::{Offer, offers};
+pub use record::{KernelRecord, ObjectId, Op, PathInfo, Phase, Who};
+pub use semj_tail::{DATA_AT, SemjTail, TailForm, is_followable};
+pub use unavailable::{NotSupported, Unavailable};
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// Longest resume point, in bytes.
+pub const RESUME_BYTES_MAX: usize = 4_096;
+
+/// A kernel source that is open.
+pub trait KernelSource: Send + Debug {
+    /// What its records can carry.
+    fn caps(&self) -> Caps;
+
+    /// What becomes readable when there is something to read; `None`: it is called every [`KernelSource::poll_every`].
+    fn pollable(&self) -> Option<BorrowedFd<'_>>;
+
+    /// How long it may go without a call though nothing became readable: for wake-ups that get lost.
+    fn poll_every(&self) -> Duration {
+        Duration::from_millis(100)
+    }
+
+    /// Appends at most `max` items to `out`, without waiting for any.
+    ///
+    /// # Errors
+    /// When it cannot be read any more; it is opened anew behind what was committed.
+    fn next_batch(&mut self, max: usize, out: &mut Vec<Item>) -> io::Result<Progress>;
+
+    /// A point behind all effects up to now. It is passed when a [`Progress::passed`] is not smaller.
+    ///
+    /// # Errors
+    /// [`NotSupported`] where the source knows no such point.
+    fn barrier(&mut self) -> Result<Barrier, NotSupported>;
+
+    /// The place behind all that was handed out so far, committed together with it.
+    fn resume_point(&self) -> Resume;
+
+    /// The newest sequence that exists in the source, read or not; `None` where it does not say.
+    fn newest_sequence(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Opens a source, at first and again after a crash. It outlives the actor: what must survive a restart (the fd of a
+/// ring, a listener) belongs here.
+pub trait OpenSource: Send + Debug {
+    /// The name: its events carry it as their `source`, and its resume points are found by it.
+    fn name(&self) -> &str;
+
+    /// Opens it behind `from`; `None`: from where it begins. Where it cannot go on there, it hands out an [`Item::Epoch`]
+    /// and, where something may be missing, an [`Item::Gap`] first.
+    ///
+    /// # Errors
+    /// [`Unavailable`], found by trying, never guessed from a version or a user id.
+    fn open(&mut self, from: Option<&Resume>) -> Result<Box<dyn KernelSource>, Unavailable>;
+}
+
+/// What a call of [`KernelSource::next_batch`] came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// There is more to be had at once.
+    pub more: bool,
+    /// All effects up to this point of the source's own measure were handed out.
+    pub passed: u64,
+}
+
+/// A point in the source's own measure: a length, a counter, the number of a sentinel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Barrier(pub u64);
+
+/// Where to go on: bytes that only the source understands, at most [`RESUME_BYTES_MAX`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Resume(pub Vec<u8>);
+
+/// What the records of a source can carry, and what can go wrong with them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caps {
+    /// What its sequences mean.
+    pub sequence: Sequencing,
+    /// How records get lost.
+    pub loss: Loss,
+    /// What it knows of the process.
+    pub pid: Pid,
+    /// Records carry the call's result.
+    pub result: bool,
+    /// Times are the kernel's own, not those of reading.
+    pub kernel_time: bool,
+    /// Several effects may come as one record.
+    pub merges: bool,
+    /// It can hold a call back until somebody decides.
+    pub gates: bool,
+    /// How long a resume point is good.
+    pub resume: ResumeKind,
+}
+
+/// What the sequences of a source mean.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sequencing {
+    /// There are none; the order is that of reading.
+    None,
+    /// One per processor: dense in each, meaningless between them.
+    PerCpu,
+    /// One for all: a missing number is a lost record.
+    Global,
+    /// There are none, but each call waits until its record is taken.
+    BySynchrony,
+}
+
+/// How records of a source get lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// They do not.
+    Impossible,
+    /// With a count.
+    Counted,
+    /// With a mark, but no count.
+    Marked,
+    /// Unnoticed: it needs a rescan now and then.
+    Silent,
+}
+
+/// What a source knows of the process behind an effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pid {
+    /// Nothing.
+    None,
+    /// Only when it is the own process.
+    OwnOnly,
+    /// The process.
+    Process,
+    /// Process and thread.
+    Thread,
+}
+
+/// How long a resume point is good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResumeKind {
+    /// Not at all: what is not read when the source closes is gone.
+    None,
+    /// Until the machine or the source starts anew.
+    ThisBoot,
+    /// For ever.
+    Durable,
+}
