@@ -156,6 +156,7 @@ pub fn who_comes_back_late_leaves_all_as_it_is() {
         chaos::on_pass(Some(Rc::new(move |point| at_points.pass(point))));
         world.hosts.probe(&world);
         to_rest(&world);
+        world.hook.returns_late.set(true);
         world.hook.hang_at.set(Some((point, 1)));
         for _ in 0..700 {
             world.step();

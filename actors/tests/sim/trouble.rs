@@ -65,6 +65,8 @@ pub struct Hook {
     pub script: Cell<Option<(Role, u64, u64)>>,
     /// For runs that hang at one point: which, and the passes of it that are left.
     pub hang_at: Cell<Option<(&'static str, u64)>>,
+    /// Who hangs comes back only when all sleep.
+    pub returns_late: Cell<bool>,
     /// The persister is to crash when the disk is full.
     pub crash_when_full: Cell<bool>,
     /// Points passed in the turn that the script is about.
@@ -365,6 +367,13 @@ impl World {
         } else {
             self.note("stand", point, number);
             self.saga.count("stands");
+        }
+        for _ in 0..if self.hook.returns_late.get() { 2_000 } else { 0 } {
+            let lives = self.actors.borrow()[role as usize].stage.is_some();
+            if lives && self.pipeline.ledger().is_parked() {
+                break;
+            }
+            self.step();
         }
         let until = self.clock.now() + STAND_NS;
         for _ in 0..self.saga.below(30) {
