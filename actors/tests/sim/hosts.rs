@@ -197,6 +197,8 @@ impl Hosts {
             | (Err(EmitError::Cycle { .. }), Verdict::Cycle) => return saga.count("refused emissions"),
             (Err(EmitError::Poisoned(cause)), _) => return world.hears_of_poison(&cause.to_string()),
             (Err(EmitError::StorageFull(_)), _) => return world.hears_of_full(),
+            // A read failed: nothing was admitted, and nothing is poisoned.
+            (Err(EmitError::Unreadable(_)), _) => return saga.count("unreadable records"),
             (result, verdict) => panic!("expected {verdict:?}, got {:?}", result.map(|_| ())),
         };
         let wait = if is_standard { !drafts[0].tag.is_multiple_of(3) } else { saga.once_in(2) };

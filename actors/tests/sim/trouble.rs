@@ -200,7 +200,7 @@ impl World {
     }
 
     pub fn hears_of_poison(&self, cause: &str) {
-        let unread = self.trouble.may_not_read.get() && cause.contains("the record cannot be read");
+        let unread = self.trouble.may_not_read.get() && cause.contains("resolving causes");
         assert!(self.trouble.may_poison.get() || unread, "poisoned without reason: {cause}");
         self.saga.count("heard of poison");
     }
