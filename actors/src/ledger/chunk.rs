@@ -179,7 +179,7 @@ mod tests {
             first_sequence: 101,
             entries: (0..10).map(entry).collect(),
             bytes: (0..100).collect(),
-            causes: [1, 3, 5, 7, 9].map(|n| Cause::Sequence(n)).to_vec(),
+            causes: [1, 3, 5, 7, 9].map(Cause::Sequence).to_vec(),
             groups: vec![(2, 3), (6, 4)],
             controls: [(0, 0, 2), (2, 2, 5), (6, 5, 6), (6, 6, 9)]
                 .map(|(index, start, end)| Control { index, kind: 1, start, end })
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!((part.first_sequence, part.last_sequence()), (104, 108));
         assert_eq!(part.bytes, (30..80).collect::<Vec<u8>>());
         assert_eq!(part.bytes_of(&part.entries[1]), (40..50).collect::<Vec<u8>>());
-        assert_eq!(part.causes, [3, 5, 7].map(|n| Cause::Sequence(n)));
+        assert_eq!(part.causes, [3, 5, 7].map(Cause::Sequence));
         assert_eq!(part.groups, [(3, 4)]);
         // A group's control records go where the group goes.
         assert_eq!(

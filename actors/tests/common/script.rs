@@ -198,7 +198,7 @@ impl KernelSource for Reading {
             Step::Items(items) => items.as_slice(),
             _ => &[],
         });
-        sequences.filter_map(|item| if let Item::Record(r) = item { r.sequence } else { None }).last()
+        sequences.filter_map(|item| if let Item::Record(r) = item { r.sequence } else { None }).next_back()
     }
 }
 
