@@ -6,6 +6,8 @@ mod events;
 mod extents;
 mod group;
 mod ranges;
+#[cfg(test)]
+mod tests;
 
 pub use account::Account;
 pub use core::{Counts, Place, SourceCore};
