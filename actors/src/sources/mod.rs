@@ -9,9 +9,18 @@
 //!    again.
 //! 3. A new [`Item::Epoch`] comes before the first record of it.
 
+pub mod connector;
+pub mod fanotify;
+pub mod inotify;
 mod item;
+pub mod lineage;
+mod mounts;
+mod native;
+pub mod procfs;
 mod record;
+mod sentinel;
 mod unavailable;
+mod writes;
 
 pub use item::{Gap, GapCause, Item, Lost};
 pub use record::{KernelRecord, ObjectId, Op, PathInfo, Phase, Who};
@@ -159,4 +168,24 @@ pub enum ResumeKind {
     ThisBoot,
     /// For ever.
     Durable,
+}
+
+/// The boot-time clock, ns.
+pub(crate) fn boot_ns() -> u64 {
+    nanoseconds(rustix::time::ClockId::Boottime)
+}
+
+/// The wall clock, ns since 1970.
+fn wall_ns() -> i64 {
+    nanoseconds(rustix::time::ClockId::Realtime).cast_signed()
+}
+
+/// How far the boot-time clock is ahead of the monotonic one, ns: the time that the machine slept.
+fn boot_ahead_of_mono() -> u64 {
+    boot_ns().saturating_sub(nanoseconds(rustix::time::ClockId::Monotonic))
+}
+
+fn nanoseconds(clock: rustix::time::ClockId) -> u64 {
+    let t = rustix::time::clock_gettime(clock);
+    t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec).cast_unsigned()
 }
