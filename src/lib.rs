@@ -48,6 +48,7 @@ pub use reader::Reader;
 pub use repair::repair;
 pub use report::{Owner, Status, Verification};
 pub use semj_actors::metrics;
+pub use semj_actors::observe;
 pub use semj_actors::{CommitError, Committed, EmitError, Emitter, GroupTicket, OpenError, Ticket};
 pub use semj_storage::blobs::BlobError;
 pub use semj_storage::error::{Damage, ErrorKind, ReadError};

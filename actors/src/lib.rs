@@ -13,6 +13,7 @@ pub mod messages;
 pub mod metrics;
 #[cfg(feature = "model")]
 pub mod model;
+pub mod observe;
 mod options;
 mod pipeline;
 mod refusals;

@@ -176,7 +176,7 @@ pub(crate) fn boot_ns() -> u64 {
 }
 
 /// The wall clock, ns since 1970.
-fn wall_ns() -> i64 {
+pub(crate) fn wall_ns() -> i64 {
     nanoseconds(rustix::time::ClockId::Realtime).cast_signed()
 }
 

@@ -26,6 +26,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes read at once; an event takes about 48.
 const READ_BYTES: usize = 64 << 10;
+/// Most folders watched.
+const FOLDERS_MAX: usize = 1 << 16;
 /// File times are those of the last clock tick, which was this long ago at most.
 const TICK_NS: i64 = 20_000_000;
 
@@ -63,6 +65,7 @@ enum Ready {
 pub struct Inotify {
     fd: OwnedFd,
     roots: Vec<Vec<u8>>,
+    left_out: Vec<PathBuf>,
     watches: HashMap<i32, Vec<u8>>,
     known: Known,
     sentinel: Sentinel,
@@ -79,11 +82,11 @@ pub struct Inotify {
 }
 
 impl Inotify {
-    /// Watches these folders with all that is below them; the refused ones are told by [`Inotify::refused`].
+    /// Watches these folders with all that is below them but `left_out`; the refused ones are told by [`Inotify::refused`].
     ///
     /// # Errors
     /// [`Unavailable`], found by trying.
-    pub fn open(folders: &[PathBuf]) -> Result<Self, Unavailable> {
+    pub fn open(folders: &[PathBuf], left_out: &[PathBuf]) -> Result<Self, Unavailable> {
         let unavailable = |need: &str, remedy: &str, e: &io::Error| Unavailable::new(need, remedy).because(e);
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|e| {
             unavailable("one more inotify instance", "raise fs.inotify.max_user_instances", &e.into())
@@ -97,6 +100,7 @@ impl Inotify {
         let mut source = Inotify {
             fd,
             roots: Vec::new(),
+            left_out: left_out.iter().filter_map(|p| fs::canonicalize(p).ok()).collect(),
             watches: HashMap::new(),
             known: Known::default(),
             sentinel,
@@ -148,6 +152,13 @@ impl Inotify {
         let mut open = vec![folder.to_vec()];
         while let Some(folder) = open.pop() {
             let path = Path::new(std::ffi::OsStr::from_bytes(&folder));
+            if self.left_out.iter().any(|l| l == path) {
+                continue;
+            }
+            if self.watches.len() >= FOLDERS_MAX {
+                self.refused.push((path.to_owned(), format!("more than {FOLDERS_MAX} folders")));
+                return;
+            }
             // First the watch, then the look: what comes between is seen twice rather than never.
             match inotify::add_watch(&self.fd, path, wanted()) {
                 Ok(watch) => {
@@ -204,7 +215,9 @@ impl Inotify {
                     let changed_ns =
                         meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec());
                     if meta.is_dir() {
-                        open.push(path.clone());
+                        if !self.left_out.iter().any(|l| l.as_os_str().as_bytes() == path) {
+                            open.push(path.clone());
+                        }
                     } else if changed_ns >= since {
                         changed.push(path.clone());
                     }
