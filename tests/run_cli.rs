@@ -14,7 +14,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// Set in a process that is the tool of a test: the folder it works in.
 const TOOL_FOLDER: &str = "SEMJ_TEST_TOOL_FOLDER";
@@ -111,21 +111,27 @@ fn a_signal_to_semj_is_the_tools_to_answer() {
     }
 }
 
+/// `semj run -- cat`, and its stdout once the tool is known to run.
+fn running_cat(world: &World) -> (Child, ChildStdout) {
+    let mut command = run(world, &["-q", "--", "cat"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"up\n").unwrap();
+    let (mut stdout, mut up) = (child.stdout.take().unwrap(), [0; 3]);
+    stdout.read_exact(&mut up).unwrap();
+    (child, stdout)
+}
+
 #[test]
 fn a_journal_that_somebody_else_owns_is_told_before_the_tool_starts() {
     let world = world();
-    let mut owner =
-        run(&world, &["-q", "--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    common::until("there is a journal", || world.journal().join("LOCK").exists());
-    common::until("the second is refused", || {
-        let second = run(&world, &["--", "sh", "-c", "echo ran > ran"]).output().unwrap();
-        second.status.code() == Some(4)
-            && String::from_utf8_lossy(&second.stderr).contains("one process owns")
-    });
+    let (mut owner, mut stdout) = running_cat(&world);
+    let second = run(&world, &["--", "sh", "-c", "echo ran > ran"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("one process owns"));
     assert!(!world.path("w/ran").exists());
     drop(owner.stdin.take());
     let mut rest = Vec::new();
-    owner.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
+    stdout.read_to_end(&mut rest).unwrap();
     assert!(owner.wait().unwrap().success());
 }
 
@@ -223,11 +229,7 @@ fn processes_begin_and_end_in_the_journal_and_orphans_are_told() {
 #[test]
 fn what_others_change_is_told_as_theirs() {
     let world = world();
-    let mut child =
-        run(&world, &["-q", "--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.as_mut().unwrap().write_all(b"up\n").unwrap();
-    let mut up = [0; 3];
-    child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    let (mut child, _stdout) = running_cat(&world);
     fs::write(world.path("w/by-hand"), "x").unwrap();
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
@@ -324,4 +326,52 @@ fn nothing_is_watched_when_that_is_wanted_and_the_journal_says_so() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("not complete"));
     assert_eq!(source_of(&world), "none");
     assert_eq!(effects(&world), []);
+}
+
+#[test]
+fn what_was_said_and_what_was_done_are_compared() {
+    let world = world();
+    let script = "echo x > said; . ./hidden.sh";
+    fs::write(world.path("w/hidden.sh"), "echo y > secret").unwrap();
+    let compare = || world.command(&["said-vs-did", "--json", "s"]).output().unwrap();
+    assert_eq!(compare().status.code(), Some(4), "there is no journal yet");
+    assert!(run(&world, &["-q", "--session", "s", "--", "sh", "-c", script]).status().unwrap().success());
+    let lines = |output: &Output| -> Vec<Value> {
+        output.stdout.split(|b| *b == b'\n').filter_map(|l| serde_json::from_slice(l).ok()).collect()
+    };
+    let output = compare();
+    let found = lines(&output);
+    assert_eq!(output.status.code(), Some(1), "{found:?}");
+    assert_eq!((&found[0]["finding"], found.len()), (&Value::from("not_said"), 2), "{found:?}");
+    let secret = fs::canonicalize(world.path("w/secret")).unwrap();
+    assert_eq!(found[0]["path"], secret.to_str().unwrap());
+    let call = events(&world, &["--type", "agent.decision"])[0]["id"].as_str().unwrap().to_owned();
+    let claim = |path: &str| {
+        let event = serde_json::json!({ "type": "filesystem.write", "agent": "a", "session": "s", "path": path, "parent": call });
+        assert!(world.run(&["append"], format!("{event}\n").as_bytes()).status.success());
+    };
+    claim(secret.to_str().unwrap());
+    let output = compare();
+    assert_eq!(output.status.code(), Some(0), "{:?}", lines(&output));
+    claim("never");
+    let output = compare();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        (&lines(&output)[0]["finding"], &lines(&output)[0]["path"]),
+        (&"not_seen".into(), &"never".into())
+    );
+    assert_eq!(world.command(&["said-vs-did", "nobody"]).output().unwrap().status.code(), Some(1));
+}
+
+#[test]
+fn the_sources_of_this_machine_are_told_with_what_each_needs() {
+    let world = world();
+    let lines = world.json(&["kernel", "sources", "--json"]);
+    let names: Vec<&str> = lines.iter().map(|l| l["source"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ebpf", "fanotify", "inotify", "process connector", "/proc snapshots"]);
+    for line in &lines {
+        assert_eq!(line["available"].as_bool().unwrap(), line["need"].is_null(), "{line}");
+        assert_eq!(line["available"].as_bool().unwrap(), line["remedy"].is_null(), "{line}");
+    }
+    assert!(lines[2]["available"].as_bool().unwrap());
 }

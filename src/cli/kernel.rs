@@ -2,7 +2,7 @@
 
 use super::out::{Out, json_line, json_text};
 use super::outcome::{Ended, Outcome, code};
-use super::{Context, escape};
+use super::{Context, escape, sources};
 use clap::{Args, Subcommand, ValueEnum};
 use semj::kernel::{Kind, Reject, bytes_of, show};
 use serde::Serialize;
@@ -40,6 +40,13 @@ enum Command {
         after_help = "Example:\n  semj kernel check kernel.semj\n  semj kernel check --json - < record.bin"
     )]
     Check(Check),
+    /// Say what this user can observe on this machine, and what each missing source needs
+    ///
+    /// Every source is tried, none is guessed from a version or a user id.
+    #[command(
+        after_help = "Example:\n  semj kernel sources\n  semj kernel sources --json | jq 'select(.available)'"
+    )]
+    Sources,
 }
 
 #[derive(Args, Debug)]
@@ -165,6 +172,7 @@ impl Kernel {
             Command::Decode(args) => args.run(context, &mut out),
             Command::Encode(args) => args.run(&mut out),
             Command::Check(args) => args.run(context, &mut out),
+            Command::Sources => sources::run(context, &mut out),
         };
         // What was said before a refusal is shown before the refusal.
         out.flush()?;

@@ -17,7 +17,9 @@ mod out;
 mod outcome;
 mod query;
 mod run;
+mod said;
 mod show;
+mod sources;
 mod status;
 mod tail;
 mod timeline;
@@ -82,6 +84,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Import(import::Import),
     Run(run::Run),
+    SaidVsDid(said::SaidVsDid),
     Kernel(kernel::Kernel),
     Bench(bench::Bench),
     Completions(completions::Completions),
@@ -199,6 +202,7 @@ fn run(command: &Command, context: &Context) -> Outcome {
         Command::Doctor(args) => args.run(context),
         Command::Import(args) => args.run(context),
         Command::Run(args) => args.run(context),
+        Command::SaidVsDid(args) => args.run(context),
         Command::Kernel(args) => args.run(context),
         Command::Bench(args) => args.run(context),
         Command::Completions(args) => args.run(),

@@ -127,7 +127,7 @@ impl Inotify {
                 }
             }
         }
-        if source.watches.is_empty() {
+        if source.watches.is_empty() && !folders.is_empty() {
             return Err(unavailable(
                 "folders that can be read, and inotify watches for them",
                 "name folders with --watch; raise fs.inotify.max_user_watches",
