@@ -38,7 +38,7 @@ impl Report<'_> {
             if f.is_complete { "" } else { ", not complete" },
         );
         for (path, done) in touched.paths.iter().take(PATHS_SHOWN) {
-            let _ = writeln!(text, "  {}  {}", escape::column(&words(done), 24), self.shown(path, done));
+            let _ = writeln!(text, "  {}  {}", escape::column(&words(done), 36), self.shown(path, done));
         }
         let more = touched.paths.len().saturating_sub(PATHS_SHOWN);
         if more > 0 {
