@@ -52,12 +52,10 @@ impl Observer {
     /// Follows process `root`, a child of this process that waits, on a thread of its own.
     ///
     /// # Errors
-    /// When the operating system refuses a thread or a tag.
+    /// When the operating system refuses a thread.
     pub fn start(self, emitter: Emitter, call: Call, root: u32, cwd: &Path) -> io::Result<Running> {
+        // Only a source that carries tags knows it; the one in the call's id is nobody else's.
         let tag = call.id.as_u64_pair().0 | 1;
-        if let Some(adopt) = &self.rung.adopt {
-            adopt(root, tag)?;
-        }
         let folders = self.plan.folders.iter().filter_map(|f| std::fs::canonicalize(f).ok());
         let folders = folders.map(|f| f.as_os_str().as_bytes().to_vec()).collect();
         let exact = self.rung.lineage.as_ref().is_some_and(|l| l.exact());

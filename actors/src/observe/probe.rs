@@ -34,12 +34,6 @@ pub fn probe(folder: PathBuf) -> Vec<Probe> {
     });
     vec![
         Probe {
-            name: "ebpf",
-            sees: "calls with result, process, time and sequence; losses counted",
-            strength: 100,
-            answer: open(Wanted::Ebpf),
-        },
-        Probe {
             name: "fanotify",
             sees: "changes of files on whole file systems, with the process",
             strength: 95,

@@ -14,8 +14,6 @@ pub enum Wanted {
     /// The best there is.
     #[default]
     Auto,
-    /// Programs in the kernel.
-    Ebpf,
     /// Marks on file systems.
     Fanotify,
     /// Watches on folders.
@@ -58,14 +56,10 @@ pub struct Coverage {
     pub tried: Vec<(&'static str, Unavailable)>,
 }
 
-/// Lets a source carry a tag for a process and all that come from it.
-pub(super) type Adopt = Box<dyn Fn(u32, u64) -> std::io::Result<()> + Send>;
-
 /// A chosen source.
 pub(super) struct Rung {
     pub(super) source: Option<Box<dyn KernelSource>>,
     pub(super) lineage: Option<Box<dyn Lineage>>,
-    pub(super) adopt: Option<Adopt>,
     pub(super) coverage: Coverage,
 }
 
@@ -82,13 +76,12 @@ const NEVER: [&str; 3] = [
 /// Why the wanted source is not there; [`Wanted::Auto`] ends with [`Wanted::Nothing`] instead.
 pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
     let mut tried = Vec::new();
-    let ladder = [Wanted::Ebpf, Wanted::Fanotify, Wanted::Inotify, Wanted::Nothing];
+    let ladder = [Wanted::Fanotify, Wanted::Inotify, Wanted::Nothing];
     let steps: Vec<Wanted> = if plan.wanted == Wanted::Auto { ladder.to_vec() } else { vec![plan.wanted] };
     for step in steps {
         let opened = match step {
             Wanted::Fanotify => ("fanotify", fanotify(plan)),
             Wanted::Inotify => ("inotify", inotify(plan)),
-            Wanted::Ebpf => ("ebpf", ebpf(plan)),
             Wanted::Nothing | Wanted::Auto => ("none", Ok(nothing())),
         };
         match opened {
@@ -140,7 +133,7 @@ fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, coverage })
+    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), coverage })
 }
 
 fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
@@ -165,12 +158,7 @@ fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, coverage })
-}
-
-fn ebpf(_plan: &Plan) -> Result<Rung, Unavailable> {
-    Err(Unavailable::new("a build with the feature `ebpf`", "cargo install --features ebpf")
-        .or_else("fanotify: merged events without results"))
+    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), coverage })
 }
 
 fn nothing() -> Rung {
@@ -180,5 +168,5 @@ fn nothing() -> Rung {
         not_observed: texts(&["everything but the call itself, its exit code and its duration"]),
         ..Coverage::default()
     };
-    Rung { source: None, lineage: None, adopt: None, coverage }
+    Rung { source: None, lineage: None, coverage }
 }

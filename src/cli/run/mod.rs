@@ -62,7 +62,6 @@ pub(crate) struct Run {
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Source {
     Auto,
-    Ebpf,
     Fanotify,
     Inotify,
     None,
@@ -72,7 +71,6 @@ impl From<Source> for Wanted {
     fn from(source: Source) -> Self {
         match source {
             Source::Auto => Wanted::Auto,
-            Source::Ebpf => Wanted::Ebpf,
             Source::Fanotify => Wanted::Fanotify,
             Source::Inotify => Wanted::Inotify,
             Source::None => Wanted::Nothing,
