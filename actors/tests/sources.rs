@@ -183,7 +183,11 @@ fn an_overflow_of_inotify_is_told_and_what_is_there_is_found_all_the_same() {
 #[test]
 fn fanotify_knows_process_and_path_though_both_are_gone() {
     let (_keep, folder) = folder();
+    // Nobody has seen these being made, and they are gone, or elsewhere, before anybody asks for their paths.
+    fs::create_dir_all(folder.join("old/deep")).unwrap();
+    fs::create_dir(folder.join("was")).unwrap();
     let Some(mut source) = fanotify(true) else { return };
+    sh(&folder, "echo x > old/deep/f; rm -r old; echo x > was/f; mv was is");
     let mut child = Command::new("sh").args(["-ec", SCRIPT]).current_dir(&folder).spawn().unwrap();
     let shell = child.id();
     assert!(child.wait().unwrap().success());
@@ -193,7 +197,9 @@ fn fanotify_knows_process_and_path_though_both_are_gone() {
         .into_iter()
         .filter(|r| r.path.path.starts_with(folder.as_os_str().as_encoded_bytes()))
         .collect();
-    assert_eq!(outcome(&folder, &records), on_disk(&folder));
+    let mut there = outcome(&folder, &records);
+    there.insert(folder.join("is"));
+    assert_eq!(there, on_disk(&folder));
     let of = |op: Op, name: &str| {
         let path = folder.join(name);
         records
@@ -201,6 +207,8 @@ fn fanotify_knows_process_and_path_though_both_are_gone() {
             .find(|r| r.op == op && r.path.path == path.as_os_str().as_encoded_bytes())
             .map(|r| r.who.process)
     };
+    assert!(of(Op::Create, "old/deep/f").is_some() && of(Op::Rmdir, "old/deep").is_some());
+    assert!(of(Op::Write, "was/f").is_some() && of(Op::Rename, "was").is_some());
     assert_eq!(of(Op::Create, "a/b/c/f"), Some(shell), "the shell itself made it");
     // The same process wrote the same file twice; the kernel merged that, although a folder above was moved between.
     assert!(of(Op::Write, "a/b/c/f").is_some());
