@@ -92,7 +92,7 @@ fn main() {
     let exe = std::env::current_exe().unwrap();
     let (files, rounds) = if args.quick { (5_000, 3) } else { (20_000, 5) };
     let sources: Vec<&str> =
-        ["none", "inotify", "fanotify"].into_iter().filter(|s| is_there(s, &scratch)).collect();
+        ["none", "inotify", "fanotify", "ebpf"].into_iter().filter(|s| is_there(s, &scratch)).collect();
     let plain = || Command::new(&exe);
     let mut bare = [Runs::default(), Runs::default(), Runs::default()];
     for source in &sources {

@@ -251,3 +251,109 @@ fn an_overflow_of_fanotify_is_told_and_an_unlimited_queue_has_none() {
         }
     }
 }
+
+#[cfg(feature = "ebpf")]
+mod ebpf {
+    use super::*;
+    use semj_actors::sources::ebpf::{Ebpf, EbpfOptions};
+    use semj_actors::sources::{Gap, Lost};
+
+    const TAG: u64 = 0x5E_4D1A;
+
+    fn open(options: EbpfOptions) -> Option<Ebpf> {
+        match Ebpf::open(options) {
+            Ok(source) => Some(source),
+            Err(why) => {
+                println!("skipped: no eBPF here: {why}");
+                None
+            }
+        }
+    }
+
+    /// Runs a script in a process that waits for its tag.
+    fn tagged(source: &Ebpf, folder: &Path, script: &str) -> u32 {
+        use std::io::Write as _;
+        let mut child = Command::new("sh")
+            .args(["-ec", &format!("read go; {script}")])
+            .current_dir(folder)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        source.adopt(child.id(), TAG).unwrap();
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        assert!(child.wait().unwrap().success());
+        child.id()
+    }
+
+    #[test]
+    fn calls_come_with_path_process_and_tag_in_one_dense_order() {
+        let (_keep, folder) = folder();
+        let Some(mut source) = open(EbpfOptions::default()) else { return };
+        let mut stranger =
+            Command::new("sh").args(["-c", "echo x > stranger"]).current_dir(&folder).spawn().unwrap();
+        let shell =
+            tagged(&source, &folder, &format!("{SCRIPT}; sh -c 'cd z && ln -s up link; ln ../top hard'"));
+        assert!(stranger.wait().unwrap().success());
+        let items = drain(&mut source);
+        assert_eq!(gaps(&items), 0);
+        let records = records(&items);
+        let mut sequences: Vec<u64> = records.iter().map(|r| r.sequence.unwrap()).collect();
+        sequences.sort_unstable();
+        assert!(sequences.iter().copied().eq(1..=source.made()), "{sequences:?}");
+        assert!(records.iter().all(|r| r.who.tag == TAG));
+        assert!(records.iter().all(|r| !r.path.path.ends_with(b"stranger")));
+        let of = |op: Op, name: &str| {
+            let path = folder.join(name);
+            records.iter().find(|r| r.op == op && r.path.path == path.as_os_str().as_encoded_bytes())
+        };
+        for (op, name) in [
+            (Op::Mkdir, "a"),
+            (Op::Mkdir, "a/b/c"),
+            (Op::Create, "a/b/c/f"),
+            (Op::Write, "a/b/c/f"),
+            (Op::Rename, "a"),
+            (Op::Write, "z/b/c/f"),
+            (Op::Rename, "z/b/c/f"),
+            (Op::Create, "z/e/g"),
+            (Op::Chmod, "top"),
+            (Op::Symlink, "z/link"),
+            (Op::Hardlink, "z/hard"),
+            (Op::Rmdir, "z/b/c"),
+            (Op::Rmdir, "z/b"),
+        ] {
+            assert!(
+                of(op, name).is_some(),
+                "{op:?} {name}: {:#?}",
+                records
+                    .iter()
+                    .map(|r| (
+                        r.op,
+                        String::from_utf8_lossy(&r.path.path),
+                        String::from_utf8_lossy(&r.path.target)
+                    ))
+                    .collect::<Vec<_>>()
+            );
+        }
+        assert_eq!(of(Op::Create, "a/b/c/f").unwrap().who.process, shell);
+        let hard = of(Op::Hardlink, "z/hard").unwrap();
+        assert_eq!(hard.path.target, folder.join("top").as_os_str().as_encoded_bytes());
+    }
+
+    #[test]
+    fn gaps_add_up_to_what_the_kernel_counted_when_nobody_reads() {
+        let (_keep, folder) = folder();
+        let Some(mut source) = open(EbpfOptions { ring_bytes: 1 << 20 }) else { return };
+        tagged(&source, &folder, "i=0; while [ $i -lt 4000 ]; do : > f$i; i=$((i+1)); done");
+        let items = drain(&mut source);
+        let missing: u64 = items
+            .iter()
+            .map(|i| match i {
+                Item::Gap(Gap { lost: Lost::Exactly(n), .. }) => *n,
+                _ => 0,
+            })
+            .sum();
+        let read = records(&items).len() as u64;
+        assert!(source.lost() > 0, "the ring was meant to be too small");
+        assert_eq!((missing, read + missing), (source.lost(), source.made()));
+    }
+}

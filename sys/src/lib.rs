@@ -1,10 +1,14 @@
-//! The few system calls of Linux that semj needs and no safe crate offers: fanotify and files by handle.
+//! The few system calls of Linux that semj needs and no safe crate offers: fanotify, files by handle, and bpf.
 //!
 //! This is the only package with `unsafe` code. Each block says why it is sound; each function is safe to call with
 //! any arguments and gives back either an owned descriptor or the error of the call. It decides nothing.
 
+#[cfg(feature = "ebpf")]
+pub mod bpf;
 pub mod fanotify;
 pub mod handle;
+#[cfg(feature = "ebpf")]
+pub mod ring;
 
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};

@@ -9,7 +9,7 @@ use super::{Call, boot_ns};
 use crate::emitter::Emitter;
 use crate::error::EmitError;
 use crate::sources::lineage::Change;
-use crate::sources::{Barrier, Gap, GapCause, Item, Lost, Op, Unavailable, procfs, wall_ns};
+use crate::sources::{Barrier, Gap, GapCause, Item, KernelRecord, Lost, Op, Unavailable, procfs, wall_ns};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use semj_storage::event::Event;
 use serde_json::{Value, json};
@@ -52,10 +52,13 @@ impl Observer {
     /// Follows process `root`, a child of this process that waits, on a thread of its own.
     ///
     /// # Errors
-    /// When the operating system refuses a thread.
+    /// When the operating system refuses a thread or a tag.
     pub fn start(self, emitter: Emitter, call: Call, root: u32, cwd: &Path) -> io::Result<Running> {
-        // Only a source that carries tags knows it; the one in the call's id is nobody else's.
+        // Made of the call's random id, so that it is nobody else's.
         let tag = call.id.as_u64_pair().0 | 1;
+        if let Some(adopt) = &self.rung.adopt {
+            adopt(root, tag)?;
+        }
         let folders = self.plan.folders.iter().filter_map(|f| std::fs::canonicalize(f).ok());
         let folders = folders.map(|f| f.as_os_str().as_bytes().to_vec()).collect();
         let exact = self.rung.lineage.as_ref().is_some_and(|l| l.exact());
@@ -240,8 +243,10 @@ impl Work {
                     record.who.start_boot_ns = start_ns.cast_signed();
                 }
                 let verdict = self.judge.verdict(&self.tree, &record);
+                self.follow(&record);
                 match verdict {
                     Verdict::Elsewhere => return,
+                    Verdict::Call(_) if is_process(record.op) => {}
                     Verdict::External => self.finished.external += 1,
                     Verdict::Call(_) => self.finished.touched.add(&record),
                 }
@@ -249,6 +254,21 @@ impl Work {
                 self.emit(event);
             }
             Item::Gap(gap) => self.gap(self.source, &gap),
+            _ => {}
+        }
+    }
+
+    /// Takes in what a source that tells processes itself says of them.
+    fn follow(&mut self, record: &KernelRecord) {
+        let (tgid, at_ns) = (record.who.process, record.boot_ns.cast_unsigned());
+        match record.op {
+            Op::Fork => self.tree.join(tgid, at_ns),
+            Op::Exit => {
+                self.tree.take(&Change::Exited { tgid, at_ns, status: None });
+                if tgid == self.root {
+                    self.call.ended_ns = Some(record.boot_ns);
+                }
+            }
             _ => {}
         }
     }
@@ -342,6 +362,10 @@ impl Work {
     fn fail(&mut self, why: String) {
         self.finished.failed.get_or_insert(why);
     }
+}
+
+fn is_process(op: Op) -> bool {
+    matches!(op, Op::Fork | Op::Exec | Op::Exit)
 }
 
 fn start_of(change: &Change) -> u64 {

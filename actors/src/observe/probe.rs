@@ -34,6 +34,12 @@ pub fn probe(folder: PathBuf) -> Vec<Probe> {
     });
     vec![
         Probe {
+            name: "ebpf",
+            sees: "calls of tagged processes with result and time, in one sequence; losses counted",
+            strength: 100,
+            answer: open(Wanted::Ebpf),
+        },
+        Probe {
             name: "fanotify",
             sees: "changes of files on whole file systems, with the process",
             strength: 95,

@@ -14,6 +14,8 @@ pub enum Wanted {
     /// The best there is.
     #[default]
     Auto,
+    /// Programs in the kernel; only in builds with the feature `ebpf`.
+    Ebpf,
     /// Marks on file systems.
     Fanotify,
     /// Watches on folders.
@@ -56,10 +58,14 @@ pub struct Coverage {
     pub tried: Vec<(&'static str, Unavailable)>,
 }
 
+/// Lets a source carry a tag for a process and all that come from it.
+pub(super) type Adopt = Box<dyn Fn(u32, u64) -> std::io::Result<()> + Send>;
+
 /// A chosen source.
 pub(super) struct Rung {
     pub(super) source: Option<Box<dyn KernelSource>>,
     pub(super) lineage: Option<Box<dyn Lineage>>,
+    pub(super) adopt: Option<Adopt>,
     pub(super) coverage: Coverage,
 }
 
@@ -76,10 +82,11 @@ const NEVER: [&str; 3] = [
 /// Why the wanted source is not there; [`Wanted::Auto`] ends with [`Wanted::Nothing`] instead.
 pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
     let mut tried = Vec::new();
-    let ladder = [Wanted::Fanotify, Wanted::Inotify, Wanted::Nothing];
+    let ladder = [Wanted::Ebpf, Wanted::Fanotify, Wanted::Inotify, Wanted::Nothing];
     let steps: Vec<Wanted> = if plan.wanted == Wanted::Auto { ladder.to_vec() } else { vec![plan.wanted] };
     for step in steps {
         let opened = match step {
+            Wanted::Ebpf => ("ebpf", ebpf()),
             Wanted::Fanotify => ("fanotify", fanotify(plan)),
             Wanted::Inotify => ("inotify", inotify(plan)),
             Wanted::Nothing | Wanted::Auto => ("none", Ok(nothing())),
@@ -133,7 +140,7 @@ fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), coverage })
+    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, coverage })
 }
 
 fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
@@ -158,7 +165,44 @@ fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), coverage })
+    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, coverage })
+}
+
+#[cfg(feature = "ebpf")]
+fn ebpf() -> Result<Rung, Unavailable> {
+    use crate::sources::ebpf::{Ebpf, EbpfOptions};
+    let source = Ebpf::open(EbpfOptions::default())?;
+    let tags = source.tags().map_err(|e| {
+        Unavailable::new("one more open file", "raise the limit of open files (ulimit -n)").because(&e)
+    })?;
+    let coverage = Coverage {
+        source: "ebpf",
+        lineage: "tags inherited in the kernel",
+        observed: texts(&[
+            "calls of the tool's processes that succeeded and made, wrote, cut, renamed, linked or removed files or changed their attributes, with result and time",
+            "each process that began, ran another program or ended",
+        ]),
+        not_observed: [
+            &texts(&NEVER)[..],
+            &texts(&[
+                "changes by others",
+                "calls that failed",
+                "writes to an open file after the first one",
+                "io_uring and 32-bit calls",
+                "folders beyond 16 levels, names beyond 63 bytes, paths beyond 255",
+            ]),
+        ]
+        .concat(),
+        ..Coverage::default()
+    };
+    let adopt: Adopt = Box::new(move |tgid, tag| tags.adopt(tgid, tag));
+    Ok(Rung { source: Some(Box::new(source)), lineage: None, adopt: Some(adopt), coverage })
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn ebpf() -> Result<Rung, Unavailable> {
+    Err(Unavailable::new("a build with the feature `ebpf`", "cargo install --path . --features ebpf")
+        .or_else("fanotify: merged events without results"))
 }
 
 fn nothing() -> Rung {
@@ -168,5 +212,5 @@ fn nothing() -> Rung {
         not_observed: texts(&["everything but the call itself, its exit code and its duration"]),
         ..Coverage::default()
     };
-    Rung { source: None, lineage: None, coverage }
+    Rung { source: None, lineage: None, adopt: None, coverage }
 }

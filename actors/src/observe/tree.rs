@@ -68,6 +68,11 @@ impl Tree {
         }
     }
 
+    /// A process that is known to belong to the tree, whoever its parent is.
+    pub fn join(&mut self, tgid: u32, start_ns: u64) {
+        self.members.insert(tgid, Member { start_ns, ended: false, reused: false });
+    }
+
     fn is_running(&self, tgid: u32) -> bool {
         self.members.get(&tgid).is_some_and(|m| !m.ended)
     }

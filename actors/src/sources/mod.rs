@@ -10,6 +10,8 @@
 //! 3. A new [`Item::Epoch`] comes before the first record of it.
 
 pub mod connector;
+#[cfg(feature = "ebpf")]
+pub mod ebpf;
 pub mod fanotify;
 pub mod inotify;
 mod item;

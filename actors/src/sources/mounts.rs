@@ -54,6 +54,23 @@ pub(super) fn of_files() -> Vec<Mount> {
         .collect()
 }
 
+/// Where each file system is mounted as a whole, by the kernel's own device number.
+#[cfg(feature = "ebpf")]
+pub(super) fn by_device() -> std::collections::HashMap<u32, Vec<u8>> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut found = std::collections::HashMap::new();
+    for line in table.lines() {
+        let mut fields = line.split(' ').skip(2);
+        let device = fields.next().and_then(|d| d.split_once(':'));
+        let device = device.and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse::<u32>().ok()?)));
+        let (Some((major, minor)), Some("/"), Some(path)) = (device, fields.next(), fields.next()) else {
+            continue;
+        };
+        found.entry((major << 20) | minor).or_insert_with(|| unescape(path));
+    }
+    found
+}
+
 /// Where a line says that which kind of file system is mounted.
 fn line(line: &str) -> Option<(PathBuf, String)> {
     let (before, behind) = line.split_once(" - ")?;

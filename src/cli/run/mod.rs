@@ -62,6 +62,7 @@ pub(crate) struct Run {
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Source {
     Auto,
+    Ebpf,
     Fanotify,
     Inotify,
     None,
@@ -71,6 +72,7 @@ impl From<Source> for Wanted {
     fn from(source: Source) -> Self {
         match source {
             Source::Auto => Wanted::Auto,
+            Source::Ebpf => Wanted::Ebpf,
             Source::Fanotify => Wanted::Fanotify,
             Source::Inotify => Wanted::Inotify,
             Source::None => Wanted::Nothing,
