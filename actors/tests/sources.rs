@@ -103,7 +103,7 @@ const SCRIPT: &str = "mkdir -p a/b/c; echo x > a/b/c/f; mv a z; echo y >> z/b/c/
 #[test]
 fn inotify_sees_what_is_made_in_folders_that_are_new_before_anybody_looks() {
     let (_keep, folder) = folder();
-    let mut source = Inotify::open(&[folder.clone()], &[]).unwrap();
+    let mut source = Inotify::open(std::slice::from_ref(&folder), &[]).unwrap();
     // Nobody reads meanwhile: each new folder is unwatched when its content is made.
     sh(&folder, "mkdir -p a/b/c; echo x > a/b/c/f; mkdir d");
     let items = drain(&mut source);
@@ -122,7 +122,7 @@ fn inotify_sees_what_is_made_in_folders_that_are_new_before_anybody_looks() {
 fn inotify_leaves_out_what_it_is_told_to() {
     let (_keep, folder) = folder();
     fs::create_dir(folder.join("journal")).unwrap();
-    let mut source = Inotify::open(&[folder.clone()], &[folder.join("journal")]).unwrap();
+    let mut source = Inotify::open(std::slice::from_ref(&folder), &[folder.join("journal")]).unwrap();
     sh(&folder, "echo x > journal/secret; echo y > seen");
     let items = drain(&mut source);
     assert!(records(&items).iter().all(|r| r.path.path.ends_with(b"/seen")));
@@ -133,7 +133,7 @@ fn inotify_leaves_out_what_it_is_told_to() {
 fn inotify_follows_moves_within_out_and_in() {
     let ((_keep, folder), (_away, away)) = (folder(), folder());
     fs::create_dir_all(folder.join("a/b")).unwrap();
-    let mut source = Inotify::open(&[folder.clone()], &[]).unwrap();
+    let mut source = Inotify::open(std::slice::from_ref(&folder), &[]).unwrap();
     sh(&folder, "mv a z");
     drain(&mut source);
     sh(&folder, "echo x > z/b/f");
@@ -159,7 +159,7 @@ fn an_overflow_of_inotify_is_told_and_what_is_there_is_found_all_the_same() {
     let (_keep, folder) = folder();
     fs::write(folder.join("before"), "x").unwrap();
     fs::write(folder.join("goes"), "x").unwrap();
-    let mut source = Inotify::open(&[folder.clone()], &[]).unwrap();
+    let mut source = Inotify::open(std::slice::from_ref(&folder), &[]).unwrap();
     let mut items = Vec::new();
     while source.next_batch(1_000, &mut items).unwrap().more {}
     for i in 0..MANY {

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Items taken at once.
-const BATCH: usize = 4_096;
+/// Items taken at once: few, so that a source is emptied often.
+const BATCH: usize = 512;
 /// How often `/proc` is looked at where nothing tells of processes.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long the end waits for the last effects before it says that some may be missing.
@@ -328,9 +328,11 @@ impl Work {
 
     /// Waits for the sources alone; that the call has returned is known by now.
     fn wait_shortly(&self) {
-        let Some(fd) = self.rung.source.as_ref().and_then(|s| s.pollable()) else { return };
+        let fd = self.rung.source.as_ref().and_then(|s| s.pollable());
+        let mut watched: Vec<PollFd<'_>> =
+            fd.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let shortly = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&shortly));
+        let _ = poll(&mut watched, Some(&shortly));
     }
 
     fn orphans(&mut self) {

@@ -80,10 +80,6 @@ impl Asm {
     pub(super) fn load32(&mut self, to: u8, from: u8, offset: i16) {
         self.put(0x61, to, from, offset, 0);
     }
-    /// `to = *(u8 *)(from + offset)`
-    pub(super) fn load8(&mut self, to: u8, from: u8, offset: i16) {
-        self.put(0x71, to, from, offset, 0);
-    }
     /// `*(u64 *)(to + offset) = from`
     pub(super) fn store(&mut self, to: u8, offset: i16, from: u8) {
         self.put(0x7B, to, from, offset, 0);

@@ -24,6 +24,7 @@ use programs::Maps;
 use semj_sys::bpf::{self, MapKind};
 use semj_sys::ring::{Counters, Ring};
 use sequence::Sequences;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -38,6 +39,15 @@ const WRITTEN_MAX: u32 = 65_536;
 /// The counters: records made, and records for which there was no room.
 const MADE: usize = 0;
 const LOST: usize = 1;
+
+/// Records that may wait in memory for whoever takes them; beyond it they wait in the ring.
+const READY_MAX: usize = 500_000;
+
+/// What is queued to be handed out.
+enum Ready {
+    Item(Item),
+    Passed(u64),
+}
 
 /// How to open it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +70,9 @@ pub struct Ebpf {
     mounts: read::Mounts,
     sequences: Sequences,
     read_ns: i64,
+    ready: VecDeque<Ready>,
+    /// So many were made when all of them were accounted for.
+    settled: u64,
     passed: u64,
     /// Programs, their attachments and maps: gone when they are closed.
     _held: Vec<OwnedFd>,
@@ -130,6 +143,8 @@ impl Ebpf {
             mounts: mounts::by_device(),
             sequences: Sequences::default(),
             read_ns: boot_ns().cast_signed(),
+            ready: VecDeque::new(),
+            settled: 0,
             passed: 0,
             _held: {
                 held.extend([ring, counters, written]);
@@ -145,6 +160,27 @@ impl Ebpf {
     /// `E2BIG` when too many processes have one.
     pub fn adopt(&self, tgid: u32, tag: u64) -> io::Result<()> {
         bpf::set(self.tags.as_fd(), tgid, tag)
+    }
+
+    /// Empties the ring, whoever waits for what: it is small, and what finds no room in it is lost.
+    fn read(&mut self) {
+        // The counters first: what they count is in the ring, lost, or on its way from another processor.
+        let (made, lost) = (self.made(), self.lost());
+        let now = boot_ns().cast_signed();
+        let (sequences, mounts, ready) = (&mut self.sequences, &self.mounts, &mut self.ready);
+        let room = READY_MAX.saturating_sub(ready.len());
+        let more = self.ring.read(room, |bytes| {
+            let Some((sequence, record)) = read::record(bytes, mounts) else { return };
+            sequences.take(sequence);
+            ready.extend(record.map(|r| Ready::Item(Item::Record(Box::new(r)))));
+        });
+        if !more && made > self.settled && self.sequences.is_settled(made, lost) {
+            let gaps: Vec<Gap> = self.sequences.gaps(made, (self.read_ns, now));
+            self.ready.extend(gaps.into_iter().map(|g| Ready::Item(Item::Gap(g))));
+            self.ready.push_back(Ready::Passed(made));
+            self.settled = made;
+        }
+        self.read_ns = now;
     }
 
     /// The map of tags, for a holder that outlives the borrow of the source.
@@ -203,22 +239,20 @@ impl KernelSource for Ebpf {
     }
 
     fn next_batch(&mut self, max: usize, out: &mut Vec<Item>) -> io::Result<Progress> {
-        // The counters first: what they count is in the ring, lost, or on its way from another processor.
-        let (made, lost) = (self.made(), self.lost());
-        let now = boot_ns().cast_signed();
-        let (sequences, mounts) = (&mut self.sequences, &self.mounts);
-        let more = self.ring.read(max, |bytes| {
-            let Some((sequence, record)) = read::record(bytes, mounts) else { return };
-            sequences.take(sequence);
-            out.extend(record.map(|r| Item::Record(Box::new(r))));
-        });
-        if !more && made > self.passed && self.sequences.is_settled(made, lost) {
-            let gaps: Vec<Gap> = self.sequences.gaps(made, (self.read_ns, now));
-            out.extend(gaps.into_iter().map(Item::Gap));
-            self.passed = made;
+        self.read();
+        let mut given = 0;
+        while given < max
+            && let Some(ready) = self.ready.pop_front()
+        {
+            match ready {
+                Ready::Item(item) => {
+                    out.push(item);
+                    given += 1;
+                }
+                Ready::Passed(made) => self.passed = made,
+            }
         }
-        self.read_ns = now;
-        Ok(Progress { more, passed: self.passed })
+        Ok(Progress { more: !self.ready.is_empty(), passed: self.passed })
     }
 
     fn barrier(&mut self) -> Result<Barrier, NotSupported> {
