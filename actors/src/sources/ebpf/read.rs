@@ -8,6 +8,7 @@ use std::collections::HashMap;
 /// Where file systems are mounted, by the kernel's device number.
 pub(super) type Mounts = HashMap<u32, Vec<u8>>;
 
+const AT_FDCWD: i32 = -100;
 const AT_REMOVEDIR: u64 = 0x200;
 
 /// What was done, by the number of the call on x86-64.
@@ -103,7 +104,12 @@ pub(super) fn record(bytes: &[u8], mounts: &Mounts) -> Option<(u64, Option<Kerne
         Op::Fork => record.who.process = other as u32,
         Op::Exec => record.path.path = text(bytes, at::PATH, PATH).to_vec(),
         Op::Exit => record.result = Some(other.cast_signed()),
-        _ => paths(&mut record, bytes, mounts),
+        _ => {
+            paths(&mut record, bytes, mounts);
+            // The folder of the second path is not recorded; it is the first one's where both are the working folder.
+            let apart = matches!(kind, 264 | 265 | 316) && other as i32 != AT_FDCWD;
+            record.path.is_cut |= apart && !text(bytes, at::TARGET, PATH).starts_with(b"/");
+        }
     }
     if !matches!(op, Op::Fork | Op::Exec | Op::Exit) {
         record.result = word(at::RESULT).map(u64::cast_signed);
