@@ -3,15 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, unreachable_pub)]
 
 mod common;
+#[path = "../examples/kernel_sim/sim.rs"]
+mod sim;
 
-use common::{Args, Runs, Table};
+use common::{Args, Bare, Runs, Scratch, Table, percentile};
 use semj::event::{Cause, ResolvedCause, Timestamp};
 use semj::kernel::{
     Context, EventHeader, Instance, Kind, Numbering, Padded, Record, event_of, restore, show,
 };
+use semj::sources::SemjTail;
 use semj::{Event, Journal, Recorded};
+use std::fs::File;
 use std::hint::black_box;
-use std::time::Instant;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 /// Nanoseconds of one call, several times over.
 fn each(runs: usize, calls: u32, mut call: impl FnMut()) -> Runs {
@@ -142,4 +147,47 @@ fn main() {
     semj_storage::event::encode_body(&event, &mut body).unwrap();
     let measured = format!("{} B, of which {kept} beside the fields", body.len());
     table.row("an imported record in the journal", "", &measured, &format!("{} B as a record", bytes.len()));
+    follow(&table, args.quick);
+}
+
+/// Following a stream that another writes: how long `sync_now` takes behind a record, and how many records a second.
+fn follow(table: &Table, quick: bool) {
+    const SOON: Duration = Duration::from_secs(60);
+    let scratch = Scratch::new();
+    let stream = scratch.join("k");
+    let mut file = File::create(&stream).unwrap();
+    let (mut kernel, mut dice) = (sim::Kernel::loaded_at(1), sim::Dice(1));
+    let journal = Journal::options().source(SemjTail::new(&stream)).open(scratch.join("j")).unwrap();
+    let mut times = Vec::new();
+    for _ in 0..if quick { 200 } else { 1_000 } {
+        file.write_all(&kernel.event(&mut dice).2).unwrap();
+        let begin = Instant::now();
+        journal.sync_now(SOON).unwrap();
+        times.push(begin.elapsed().as_nanos() as u64);
+    }
+    times.sort_unstable();
+    let mut bare = Bare::preallocated(&scratch.join("bare"), 16 << 20);
+    let mut syncs: Vec<u64> = (0..times.len())
+        .map(|_| {
+            let begin = Instant::now();
+            bare.write(&[7; 900]);
+            bare.sync();
+            begin.elapsed().as_nanos() as u64
+        })
+        .collect();
+    syncs.sort_unstable();
+    let show = |t: &[u64]| {
+        let us = |share| percentile(t, share) as f64 / 1e3;
+        format!("p50 {:.0}, p90 {:.0}, p99 {:.0}", us(0.5), us(0.9), us(0.99))
+    };
+    let rival = format!("write and fdatasync alone: {}", show(&syncs));
+    table.row("sync_now behind one record, us", "< 1,000", &show(&times), &rival);
+    let count = if quick { 20_000 } else { 100_000 };
+    let more: Vec<u8> = (0..count).flat_map(|_| kernel.event(&mut dice).2).collect();
+    let begin = Instant::now();
+    file.write_all(&more).unwrap();
+    journal.sync_now(SOON).unwrap();
+    let rate = f64::from(count) / begin.elapsed().as_secs_f64();
+    let measured = format!("{rate:.0}");
+    table.row("records followed a second, durable", "> 80,000", &measured, "");
 }

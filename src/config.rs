@@ -2,6 +2,7 @@
 
 use crate::{Error, Journal, OpenError};
 use semj_actors::EngineOptions;
+use semj_actors::sources::OpenSource;
 use semj_storage::event::Event;
 use semj_storage::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use semj_storage::log::Codec;
@@ -116,6 +117,13 @@ impl Options {
             Codec::Zstd(level) => Codec::Zstd(level.clamp(1, 19)),
             other => other,
         };
+        self
+    }
+
+    /// Attaches a kernel source as the journal is opened, as [`Journal::attach`] does afterwards.
+    #[must_use]
+    pub fn source(self, source: impl OpenSource + 'static) -> Self {
+        self.0.sources.add(Box::new(source));
         self
     }
 

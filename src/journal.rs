@@ -2,8 +2,12 @@
 
 use crate::report::{Owner, Status, Verification};
 use crate::view::View;
-use crate::{CommitError, Damage, Emitter, Error, OpenError, Options, QueryBuilder, Reader, Ticket};
+use crate::{
+    AttachError, CommitError, Damage, Emitter, Error, OpenError, Options, QueryBuilder, Reader, SourceStatus,
+    SyncError, Ticket,
+};
 use semj_actors::Engine;
+use semj_actors::sources::OpenSource;
 use semj_storage::backend::RealBackend;
 use semj_storage::blobs::{BlobError, Blobs};
 use semj_storage::event::{BlobRef, Cause, Recorded, Timestamp};
@@ -119,6 +123,39 @@ impl Journal {
     /// Copies damaged bytes to quarantine and writes the lost range into the record.
     pub(crate) fn set_damage_aside(&self, damage: &Damage) -> Result<PathBuf, Error> {
         Ok(self.0.engine.set_damage_aside(damage)?)
+    }
+
+    /// Attaches a kernel source: from now on its records are journaled, each once, behind what was journaled of it before.
+    /// They carry the source's name as their `source`. Whether it can be had is told by [`Journal::sync_status`].
+    ///
+    /// # Errors
+    /// [`AttachError`].
+    pub fn attach(&self, source: impl OpenSource + 'static) -> Result<(), AttachError> {
+        self.0.engine.attach(Box::new(source))
+    }
+
+    /// The state of each kernel source: how far it is behind, what was lost, how the clocks drift.
+    pub fn sync_status(&self) -> Vec<SourceStatus> {
+        self.0.engine.sync_status()
+    }
+
+    /// Waits until all that the kernel sources had before now is durable; answers the last event of it, 0 where there was
+    /// none.
+    ///
+    /// # Errors
+    /// [`SyncError`]; whatever it is, events are written all the same.
+    pub fn sync_now(&self, within: Duration) -> Result<u64, SyncError> {
+        self.0.engine.sync_now(within)
+    }
+
+    /// The event of a kernel source's sequence in its current life, as far as this opening saw it.
+    pub fn sequence_of(&self, source: &str, source_sequence: u64) -> Option<u64> {
+        self.0.engine.sequence_of(source, source_sequence)
+    }
+
+    /// The kernel source's sequence of an event, as far as this opening saw it.
+    pub fn source_sequence_of(&self, source: &str, sequence: u64) -> Option<u64> {
+        self.0.engine.source_sequence_of(source, sequence)
     }
 
     /// How far everything is.

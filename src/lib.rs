@@ -49,7 +49,11 @@ pub use repair::repair;
 pub use report::{Owner, Status, Verification};
 pub use semj_actors::metrics;
 pub use semj_actors::observe;
-pub use semj_actors::{CommitError, Committed, EmitError, Emitter, GroupTicket, OpenError, Ticket};
+pub use semj_actors::sources;
+pub use semj_actors::{
+    AttachError, CommitError, Committed, Condition, EmitError, Emitter, GroupTicket, OpenError, SourceStatus,
+    SyncError, Ticket,
+};
 pub use semj_storage::blobs::BlobError;
 pub use semj_storage::error::{Damage, ErrorKind, ReadError};
 pub use semj_storage::event::{self, Category, Event, EventType, Priority, Recorded};

@@ -3,11 +3,13 @@
 use crate::clock::{Clock, SystemClock};
 use crate::emitter::Emitter;
 use crate::error::{CommitError, EmitError, PoisonCause, Unfinished};
+use crate::kernel_sync::{AttachError, Desk, SourceStatus, SyncError};
 use crate::lanes::start_waker;
 use crate::ledger::{Gate, IdIndex, Ledger, Streams};
 use crate::options::EngineOptions;
 use crate::pipeline::{Cutting, Pipeline, Record};
 use crate::running::Running;
+use crate::sources::OpenSource;
 use crate::stages::IndexerSeed;
 use crate::supervision::{Command, Role, Ward, Wards};
 use crate::ticket::Ticket;
@@ -143,6 +145,7 @@ pub struct Engine {
     wards: Wards,
     lock: LockFile,
     keeper: Arc<TreeKeeper>,
+    desk: Arc<Desk>,
 }
 
 /// What an engine is doing.
@@ -241,6 +244,7 @@ impl Engine {
         let pipeline =
             Pipeline::new(ledger, watermark, clock.clone(), segments, (record, writer), cutting, nonce);
         let pipeline = Arc::new(pipeline);
+        pipeline.resume_clock(pipeline.segments().newest_clock(last)?);
         pipeline.damage.lock().extend(recovered.damage);
         pipeline.sealer().inherit(unsealed);
         if let Some(tail) = tail {
@@ -248,15 +252,94 @@ impl Engine {
         }
         let keeper = Arc::new(TreeKeeper::new(pipeline.segments().real_path(&layout.trees())));
         let index = IndexerSeed { pipeline: pipeline.clone(), keeper: keeper.clone(), lock: lock.clone() };
-        let running = Running::start(&pipeline, index, &options).map_err(io("start a thread for"))?;
+        let desk = Arc::<Desk>::default();
+        let running =
+            Running::start(&pipeline, index, desk.clone(), &options).map_err(io("start a thread for"))?;
         let wards = running.wards.clone();
         let shared = Arc::new(Shared { pipeline, options });
-        Ok(Engine { shared, layout, running: Mutex::new(Some(running)), wards, lock, keeper })
+        let sources = shared.options.sources.take();
+        let engine = Engine { shared, layout, running: Mutex::new(Some(running)), wards, lock, keeper, desk };
+        for source in sources {
+            let path = engine.layout.root.clone();
+            let attach = |e| OpenError::Io {
+                path,
+                action: "attach a kernel source to",
+                source: std::io::Error::other(e),
+            };
+            engine.attach(source).map_err(attach)?;
+        }
+        Ok(engine)
     }
 
     /// An emitter; events that name neither stream nor agent get `name` for both.
     pub fn emitter(&self, name: Option<&str>) -> Emitter {
         Emitter::new(self.shared.clone(), name)
+    }
+
+    /// Attaches a kernel source: from now on what it hands out is journaled, behind what was journaled of it before.
+    /// Whether it can be had is told by [`Engine::sync_status`] and [`Engine::sync_now`].
+    ///
+    /// # Errors
+    /// [`AttachError`].
+    pub fn attach(&self, source: Box<dyn OpenSource>) -> Result<(), AttachError> {
+        let running = self.running.lock();
+        running.as_ref().ok_or(AttachError::Closed)?.attach(&self.shared.pipeline, source)
+    }
+
+    /// The state of each source.
+    pub fn sync_status(&self) -> Vec<SourceStatus> {
+        self.desk.status(self.shared.pipeline.clock().boot_ns())
+    }
+
+    /// Waits until all that the sources had before now is durable; answers the last event of it, 0 where there was none.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub fn sync_now(&self, within: Duration) -> Result<u64, SyncError> {
+        let pipeline = &self.shared.pipeline;
+        let until = Instant::now() + within;
+        let last = self.desk.wait_read(|| pipeline.bells.sync.ring(), until)?;
+        if last > pipeline.watermark().durable() {
+            pipeline.want(last);
+            pipeline.watermark().wait(last, Level::Durable, Some(until))?;
+        }
+        Ok(last)
+    }
+
+    /// Lets KernelSync look at its sources, though none of them woke it.
+    pub fn poke_sync(&self) {
+        self.shared.pipeline.bells.sync.ring();
+    }
+
+    /// The hybrid logical clock of the newest durable unit.
+    pub fn view_clock(&self) -> Option<(u64, u16)> {
+        let pipeline = &self.shared.pipeline;
+        pipeline.segments().newest_clock(pipeline.watermark().durable()).ok().flatten()
+    }
+
+    /// The newest durable resume point of a source; it reads the record back to it.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn resume_point(
+        &self,
+        source: &str,
+    ) -> Result<Option<semj_storage::log::control::ResumePoint>, ReadError> {
+        self.shared.pipeline.resume_point(source)
+    }
+
+    /// The event of a source's sequence in its current life, and the sequence of an event; as far as this opening saw them.
+    pub fn sequence_of(&self, source: &str, source_sequence: u64) -> Option<u64> {
+        let slot = self.desk.slots().into_iter().find(|s| s.name == source)?;
+        let state = slot.state.lock();
+        state.extents.to_global(source_sequence)
+    }
+
+    /// The source's sequence of an event, as far as this opening saw it.
+    pub fn source_sequence_of(&self, source: &str, sequence: u64) -> Option<u64> {
+        let slot = self.desk.slots().into_iter().find(|s| s.name == source)?;
+        let state = slot.state.lock();
+        state.extents.to_source(sequence)
     }
 
     /// Where the parts lie.

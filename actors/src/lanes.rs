@@ -2,10 +2,10 @@
 //! one can end, or hang and be replaced, without the others.
 
 use crate::mail::Route;
-use crate::messages::{DurableDoorbell, IndexDoorbell, LedgerDoorbell};
+use crate::messages::{DurableDoorbell, IndexDoorbell, LedgerDoorbell, SyncDoorbell};
 use crate::pipeline::Pipeline;
 use crate::shell::{Routes, StageActor};
-use crate::stages::{IndexerSeed, Stage};
+use crate::stages::{IndexerSeed, KernelSyncSeed, Stage};
 use crate::supervision::{Exit, LaneName, Life, Ward, Wards};
 use actix::System;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -71,18 +71,24 @@ impl Drop for Expected {
 pub(crate) struct Lanes {
     pipeline: Arc<Pipeline>,
     index: IndexerSeed,
+    sync: KernelSyncSeed,
     wards: Wards,
     routes: Arc<Routes>,
     slots: [Mutex<Option<Lane>>; LaneName::ALL.len()],
 }
 
 impl Lanes {
-    /// Starts all lanes, from the last stage to the first: each stage finds the next one in place.
+    /// Starts all lanes but that of KernelSync, from the last stage to the first: each stage finds the next one in place.
     ///
     /// # Errors
     /// When a thread cannot be made.
-    pub(crate) fn start(pipeline: Arc<Pipeline>, index: IndexerSeed, wards: Wards) -> io::Result<Self> {
-        let lanes = Lanes { pipeline, index, wards, routes: Arc::default(), slots: Default::default() };
+    pub(crate) fn start(
+        pipeline: Arc<Pipeline>,
+        index: IndexerSeed,
+        sync: KernelSyncSeed,
+        wards: Wards,
+    ) -> io::Result<Self> {
+        let lanes = Lanes { pipeline, index, sync, wards, routes: Arc::default(), slots: Default::default() };
         let bells = &lanes.pipeline.bells;
         let to = lanes.routes.clone();
         bells.ingest.connect(move || to.ingest.send(LedgerDoorbell));
@@ -90,7 +96,9 @@ impl Lanes {
         bells.index.connect(move || to.indexer.send(IndexDoorbell));
         let to = lanes.routes.clone();
         bells.persist.connect(move || to.persister.send(DurableDoorbell));
-        for name in LaneName::ALL.into_iter().rev() {
+        let to = lanes.routes.clone();
+        bells.sync.connect(move || to.kernel_sync.send(SyncDoorbell));
+        for name in LaneName::ALL.into_iter().rev().filter(|name| *name != LaneName::Sync) {
             let born = lanes.begin(name)?;
             // A batch that finds no route is lost, and only a restart would cut it again.
             for _ in 0..2 {
@@ -98,6 +106,15 @@ impl Lanes {
             }
         }
         Ok(lanes)
+    }
+
+    /// Starts a lane that not every journal needs, unless it is there.
+    ///
+    /// # Errors
+    /// When the thread cannot be made.
+    pub(crate) fn need(&self, name: LaneName) -> io::Result<()> {
+        let is_there = self.slots.get(name.index()).is_some_and(|slot| slot.lock().is_some());
+        if is_there { Ok(()) } else { self.begin(name).map(drop) }
     }
 
     /// Starts a lane with its actors anew. What is left of the earlier one is told to end; nothing is waited for, since
@@ -117,6 +134,9 @@ impl Lanes {
         match name {
             LaneName::Derive => {
                 self.start_stage(&lane, &tell, self.index.clone(), |to| &to.indexer);
+            }
+            LaneName::Sync => {
+                self.start_stage(&lane, &tell, self.sync.clone(), |to| &to.kernel_sync);
             }
             LaneName::Persist => {
                 self.start_stage(&lane, &tell, pipeline.clone(), |to| &to.persister);

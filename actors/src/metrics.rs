@@ -9,6 +9,9 @@ const COMMIT_SECONDS: &str = "semj_commit_seconds";
 const LEDGER_EVENTS: &str = "semj_ledger_events";
 const INDEX_LAG_EVENTS: &str = "semj_index_lag_events";
 const RESTARTS: &str = "semj_actor_restarts_total";
+const SYNC_RECORDS: &str = "semj_sync_records_total";
+const SYNC_NOTES: &str = "semj_sync_notes_total";
+const SYNC_LAG: &str = "semj_sync_lag_events";
 const SHED_EVENTS: &str = "semj_shed_events_total";
 
 /// Tells the installed recorder what each metric means. Call it once, after installing one.
@@ -19,6 +22,9 @@ pub fn describe() {
     describe_gauge!(LEDGER_EVENTS, Unit::Count, "events admitted and not yet committed");
     describe_gauge!(INDEX_LAG_EVENTS, Unit::Count, "durable events that the trees do not cover yet");
     describe_counter!(RESTARTS, Unit::Count, "actors restarted after a crash, by role");
+    describe_counter!(SYNC_RECORDS, Unit::Count, "records of kernel sources admitted, by source");
+    describe_counter!(SYNC_NOTES, Unit::Count, "gaps, lives and clock steps told, by source");
+    describe_gauge!(SYNC_LAG, Unit::Count, "records of a source not accounted for yet");
     describe_counter!(SHED_EVENTS, Unit::Count, "unticketed events shed for want of room");
 }
 
@@ -39,4 +45,13 @@ pub(crate) fn restarted(role: Role) {
 
 pub(crate) fn shed(events: u64) {
     counter!(SHED_EVENTS).increment(events);
+}
+
+pub(crate) fn synced(source: &str, records: u64, notes: u64) {
+    counter!(SYNC_RECORDS, "source" => source.to_owned()).increment(records);
+    counter!(SYNC_NOTES, "source" => source.to_owned()).increment(notes);
+}
+
+pub(crate) fn sync_lag(source: &str, events: u64) {
+    gauge!(SYNC_LAG, "source" => source.to_owned()).set(events as f64);
 }

@@ -1,6 +1,8 @@
 //! Every option of the engine, with default, unit and limit.
 
+use crate::sources::OpenSource;
 use crate::supervision::{RestartLimits, WatchLimits};
+use parking_lot::Mutex;
 use semj_storage::event::Event;
 use semj_storage::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, SEGMENT_BYTES};
 use semj_storage::log::Codec;
@@ -36,6 +38,23 @@ pub struct EngineOptions {
     pub watch: WatchLimits,
     /// Looks at every event before it is admitted. Default: nothing does.
     pub scrub: Option<Scrub>,
+    /// Kernel sources to attach. Default: none.
+    pub sources: Sources,
+}
+
+/// Kernel sources that are attached when the journal is opened: by the first that is opened with these options.
+#[derive(Clone, Debug, Default)]
+pub struct Sources(Arc<Mutex<Vec<Box<dyn OpenSource>>>>);
+
+impl Sources {
+    /// Adds one.
+    pub fn add(&self, source: Box<dyn OpenSource>) {
+        self.0.lock().push(source);
+    }
+
+    pub(crate) fn take(&self) -> Vec<Box<dyn OpenSource>> {
+        std::mem::take(&mut *self.0.lock())
+    }
 }
 
 impl Default for EngineOptions {
@@ -52,6 +71,7 @@ impl Default for EngineOptions {
             restarts: RestartLimits::default(),
             watch: WatchLimits::default(),
             scrub: None,
+            sources: Sources::default(),
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct Bells {
     pub persist: Bell,
     /// More is durable.
     pub index: Bell,
+    /// A source may have something.
+    pub sync: Bell,
 }
 
 /// Where the record lies, for whoever must recover it.
@@ -148,6 +150,13 @@ impl Pipeline {
             sealer: Sealer::default(),
             bells: Bells::default(),
             pid: std::process::id(),
+        }
+    }
+
+    /// The logical clock goes on behind what the record shows: it never stamps below an earlier opening.
+    pub(crate) fn resume_clock(&self, newest: Option<(u64, u16)>) {
+        if let Some(newest) = newest {
+            *self.logical.lock() = LogicalClock::after(newest);
         }
     }
 
@@ -479,7 +488,7 @@ impl Pipeline {
         record.extend_from_slice(&damage.last_sequence.to_le_bytes());
         record.extend_from_slice(damage.to_string().as_bytes());
         let mut unit = UnitBuilder::default();
-        unit.control(control::DAMAGE, &record);
+        unit.control(control::DAMAGE, 0, &record);
         let run = self.run();
         let mut slot = run.writer.lock();
         let writer =
@@ -488,7 +497,7 @@ impl Pipeline {
         let wall_ns = self.clock.wall_ns();
         let info = UnitInfo { recorded: Timestamp(wall_ns), ..self.info };
         let mut bytes = vec![0; PreparedBlock::header_room()];
-        unit.finish(first, &info, (u64::try_from(wall_ns).unwrap_or(0), 0), &mut bytes);
+        unit.finish(first, &info, self.logical.lock().tick(wall_ns).parts(), &mut bytes);
         let mut block = PreparedBlock::new(bytes, Codec::None, SummaryBuilder::new(first).finish());
         writer
             .append(&mut block, run.epoch, wall_ns)

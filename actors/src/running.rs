@@ -1,9 +1,11 @@
 //! The threads of an open journal: lanes with their actors, and the supervisor that knows what to do about them.
 
+use crate::kernel_sync::{AttachError, Desk};
 use crate::lanes::Lanes;
 use crate::options::EngineOptions;
 use crate::pipeline::Pipeline;
-use crate::stages::IndexerSeed;
+use crate::sources::OpenSource;
+use crate::stages::{IndexerSeed, KernelSyncSeed};
 use crate::supervision::{Escalation, Hands, LaneName, Role, Supervisor, Ward, Wards};
 use std::io;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ pub(crate) struct Running {
     pub(crate) wards: Wards,
     pub(crate) supervisor: Supervisor,
     lanes: Arc<Lanes>,
+    desk: Arc<Desk>,
 }
 
 impl Running {
@@ -25,6 +28,7 @@ impl Running {
     pub(crate) fn start(
         pipeline: &Arc<Pipeline>,
         index: IndexerSeed,
+        desk: Arc<Desk>,
         options: &EngineOptions,
     ) -> io::Result<Self> {
         let (obituaries, reports) = crossbeam_channel::unbounded();
@@ -33,16 +37,38 @@ impl Running {
             let judge = move |role, exit, words: &str| judge.blame(role, exit, words);
             Arc::new(Ward::new(role, options.restarts, pipeline.clock.clone(), obituaries.clone(), judge))
         });
-        let lanes = Arc::new(Lanes::start(pipeline.clone(), index.clone(), wards.clone())?);
-        let deeds = Deeds { pipeline: pipeline.clone(), index, lanes: lanes.clone() };
+        let sync = KernelSyncSeed { pipeline: pipeline.clone(), desk: desk.clone() };
+        let lanes = Arc::new(Lanes::start(pipeline.clone(), index.clone(), sync, wards.clone())?);
+        let deeds = Deeds { pipeline: pipeline.clone(), index, lanes: lanes.clone(), desk: desk.clone() };
         let supervisor =
             Supervisor::start(reports, wards.clone(), pipeline.clock.clone(), options.watch, deeds)?;
-        Ok(Running { wards, supervisor, lanes })
+        Ok(Running { wards, supervisor, lanes, desk })
+    }
+
+    /// Attaches a source; its lane is started with the first.
+    ///
+    /// # Errors
+    /// [`AttachError`].
+    pub(crate) fn attach(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        opener: Box<dyn OpenSource>,
+    ) -> Result<(), AttachError> {
+        let ring = Arc::downgrade(pipeline);
+        self.desk.attach(opener, move || {
+            if let Some(pipeline) = ring.upgrade() {
+                pipeline.bells.sync.ring();
+            }
+        })?;
+        self.lanes.need(LaneName::Sync)?;
+        pipeline.bells.sync.ring();
+        Ok(())
     }
 
     /// Ends everything; answers with the threads that did not end in time.
     pub(crate) fn stop(self, until: Instant) -> Vec<&'static str> {
         self.wards.iter().for_each(|ward| ward.stop());
+        self.desk.close();
         self.supervisor.stop();
         self.lanes.stop(until)
     }
@@ -53,6 +79,7 @@ struct Deeds {
     pipeline: Arc<Pipeline>,
     index: IndexerSeed,
     lanes: Arc<Lanes>,
+    desk: Arc<Desk>,
 }
 
 impl Hands for Deeds {
@@ -71,6 +98,7 @@ impl Hands for Deeds {
     fn escalate(&self, role: Role, how: Escalation, reason: &str) {
         match how {
             Escalation::Poison => self.pipeline.poison(&format!("the {} actor: {reason}", role.name())),
+            Escalation::Degrade if role == Role::KernelSync => self.desk.give_up(reason),
             // Queries scan instead; nothing that was acknowledged depends on the trees.
             Escalation::Degrade => {}
         }

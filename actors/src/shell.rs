@@ -3,7 +3,7 @@
 use crate::error::StageError;
 use crate::mail::Route;
 use crate::stages::{
-    BatcherStage, Birth, Effect, IndexerStage, IngestStage, On, PersisterStage, Stage, Timer,
+    BatcherStage, Birth, Effect, IndexerStage, IngestStage, KernelSyncStage, On, PersisterStage, Stage, Timer,
 };
 use crate::supervision::{Cell, Life, Ward};
 use actix::{
@@ -19,6 +19,7 @@ pub(crate) struct Routes {
     pub(crate) batcher: Route<StageActor<BatcherStage>>,
     pub(crate) persister: Route<StageActor<PersisterStage>>,
     pub(crate) indexer: Route<StageActor<IndexerStage>>,
+    pub(crate) kernel_sync: Route<StageActor<KernelSyncStage>>,
 }
 
 impl Routes {
@@ -28,6 +29,7 @@ impl Routes {
         self.batcher.clear();
         self.persister.clear();
         self.indexer.clear();
+        self.kernel_sync.clear();
     }
 }
 

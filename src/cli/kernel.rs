@@ -2,7 +2,7 @@
 
 use super::out::{Out, json_line, json_text};
 use super::outcome::{Ended, Outcome, code};
-use super::{Context, escape, sources};
+use super::{Context, escape, kernel_sync};
 use clap::{Args, Subcommand, ValueEnum};
 use semj::kernel::{Kind, Reject, bytes_of, show};
 use serde::Serialize;
@@ -40,6 +40,13 @@ enum Command {
         after_help = "Example:\n  semj kernel check kernel.semj\n  semj kernel check --json - < record.bin"
     )]
     Check(Check),
+    /// Journal the records that another program writes, each once, and go on where it was left
+    ///
+    /// Losses, repetitions and new lives of the kernel become events; what was read and where to go on are committed together.
+    #[command(
+        after_help = "Example:\n  semj -j ./journal kernel sync /var/run/kernel.semj\n  semj -j ./journal kernel sync --follow --json kernel.fifo"
+    )]
+    Sync(kernel_sync::Sync),
     /// Say what this user can observe on this machine, and what each missing source needs
     ///
     /// Every source is tried, none is guessed from a version or a user id.
@@ -172,7 +179,8 @@ impl Kernel {
             Command::Decode(args) => args.run(context, &mut out),
             Command::Encode(args) => args.run(&mut out),
             Command::Check(args) => args.run(context, &mut out),
-            Command::Sources => sources::run(context, &mut out),
+            Command::Sync(args) => args.run(context, &mut out),
+            Command::Sources => kernel_sync::sources(context, &mut out),
         };
         // What was said before a refusal is shown before the refusal.
         out.flush()?;

@@ -26,6 +26,8 @@ pub const LINE_BYTES_MAX: usize = 8 << 20;
 pub const BATCH_EVENTS_MAX: usize = 8_192;
 /// Most bytes of encoded events in one group or batch.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Most bytes of control records in one group; they count against its batch.
+pub const CONTROL_BYTES_MAX: usize = 256 << 10;
 /// Most admitted, uncommitted events in the ledger.
 pub const LEDGER_EVENTS_MAX: usize = 65_536;
 /// Most bytes of admitted, uncommitted events in the ledger.
@@ -48,6 +50,9 @@ const _: () = {
     assert!(EVENT_BYTES_MAX < BATCH_BYTES_MAX);
     assert!(BATCH_BYTES_MAX + BATCH_EVENTS_MAX * 1024 < BLOCK_BODY_BYTES_MAX);
     assert!((BLOCK_BODY_BYTES_MAX as u64) < SEGMENT_BYTES);
+    // An event of a unit has a place that a control record can name, and its run of source sequences has room.
+    assert!(BATCH_EVENTS_MAX <= 1 << 16 && CONTROL_BYTES_MAX >= BATCH_EVENTS_MAX * 16 + (64 << 10));
+    assert!(CONTROL_BYTES_MAX < BATCH_BYTES_MAX);
     assert!(BATCH_EVENTS_MAX <= LEDGER_EVENTS_MAX && BATCH_BYTES_MAX <= LEDGER_BYTES_MAX);
     assert!(NAME_BYTES_MAX <= TEXT_BYTES_MAX && TAG_BYTES_MAX <= TEXT_BYTES_MAX);
     assert!(CHUNK_EVENTS <= 1 << 16);

@@ -38,7 +38,13 @@ impl LogicalClock {
         *self
     }
 
-    fn parts(self) -> (u64, u16) {
+    /// A clock that has shown this already: what it shows next is greater.
+    pub fn after((physical, counter): (u64, u16)) -> Self {
+        LogicalClock { physical, counter }
+    }
+
+    /// Physical part, ns, and counter.
+    pub fn parts(self) -> (u64, u16) {
         (self.physical, self.counter)
     }
 }
@@ -55,7 +61,7 @@ pub struct BatcherCore {
 }
 
 impl BatcherCore {
-    /// Makes a batch of tombstones: sequences and places in their streams stay, content and ids are gone.
+    /// Makes a batch of tombstones: sequences and places in their streams stay; content, ids and control records are gone.
     pub fn refuse(&self, chunk: &Chunk, info: UnitInfo) -> PreparedBlock {
         let info = at(info, self.stamp);
         let mut unit = UnitBuilder::with_capacity(chunk.entries.len(), chunk.entries.len() * ENVELOPE_BYTES);
@@ -97,6 +103,9 @@ impl BatcherCore {
                 given => Some(given),
             };
             summary.add(u32::from(entry.type_bit), time);
+        }
+        for control in &chunk.controls {
+            unit.control(control.kind, control.index as u16, chunk.bytes_of_control(control));
         }
         summary.add_agents(&chunk.agents);
         let mut bytes =

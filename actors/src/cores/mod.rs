@@ -3,6 +3,7 @@
 mod batcher;
 mod ingest;
 mod isolation;
+pub mod kernel;
 
 pub use batcher::{BatcherCore, LogicalClock, Stamp};
 pub use ingest::{CauseSource, IngestCore};

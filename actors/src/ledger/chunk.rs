@@ -26,6 +26,19 @@ pub struct Entry {
     pub id: Option<Uuid>,
 }
 
+/// A control record and the group it came with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Control {
+    /// Index of the group's first event.
+    pub index: u32,
+    /// What it is.
+    pub kind: u16,
+    /// Start in the chunk's control bytes.
+    pub start: u32,
+    /// End there.
+    pub end: u32,
+}
+
 /// Admitted events in order.
 #[derive(Clone, Debug, Default)]
 pub struct Chunk {
@@ -41,6 +54,10 @@ pub struct Chunk {
     pub agents: [u8; 32],
     /// First index and length of each group of more than one event, in order.
     pub groups: Vec<(u32, u32)>,
+    /// Control records, in the order of their groups.
+    pub controls: Vec<Control>,
+    /// Their bytes, back to back.
+    pub control_bytes: Vec<u8>,
 }
 
 impl Chunk {
@@ -57,6 +74,13 @@ impl Chunk {
         self.causes.clear();
         self.agents = [0; 32];
         self.groups.clear();
+        self.controls.clear();
+        self.control_bytes.clear();
+    }
+
+    /// The bytes of a control record.
+    pub fn bytes_of_control(&self, control: &Control) -> &[u8] {
+        self.control_bytes.get(control.start as usize..control.end as usize).unwrap_or_default()
     }
 
     /// The bytes of an entry.
@@ -93,6 +117,10 @@ impl Chunk {
         let start = entries.first().map_or(0, |e| e.start);
         let end = entries.last().map_or(0, |e| e.end);
         let causes: usize = entries.iter().map(|e| usize::from(e.causes)).sum();
+        let inside = |index: u32| (from..to).contains(&(index as usize));
+        let controls = || self.controls.iter().filter(|c| inside(c.index));
+        let controls_start = controls().next().map_or(0, |c| c.start);
+        let controls_end = controls().next_back().map_or(0, |c| c.end);
         Chunk {
             first_sequence: *span.start(),
             entries: entries
@@ -105,9 +133,22 @@ impl Chunk {
             groups: self
                 .groups
                 .iter()
-                .filter(|(first, _)| (from..to).contains(&(*first as usize)))
+                .filter(|(first, _)| inside(*first))
                 .map(|(first, length)| (first - from as u32, *length))
                 .collect(),
+            controls: controls()
+                .map(|c| Control {
+                    index: c.index - from as u32,
+                    start: c.start - controls_start,
+                    end: c.end - controls_start,
+                    ..*c
+                })
+                .collect(),
+            control_bytes: self
+                .control_bytes
+                .get(controls_start as usize..controls_end as usize)
+                .unwrap_or_default()
+                .to_vec(),
         }
     }
 
@@ -138,8 +179,12 @@ mod tests {
             first_sequence: 101,
             entries: (0..10).map(entry).collect(),
             bytes: (0..100).collect(),
-            causes: [1, 3, 5, 7, 9].map(|n| Cause::Sequence(n)).to_vec(),
+            causes: [1, 3, 5, 7, 9].map(Cause::Sequence).to_vec(),
             groups: vec![(2, 3), (6, 4)],
+            controls: [(0, 0, 2), (2, 2, 5), (6, 5, 6), (6, 6, 9)]
+                .map(|(index, start, end)| Control { index, kind: 1, start, end })
+                .to_vec(),
+            control_bytes: (0..9).collect(),
             ..Chunk::default()
         }
     }
@@ -162,8 +207,16 @@ mod tests {
         assert_eq!((part.first_sequence, part.last_sequence()), (104, 108));
         assert_eq!(part.bytes, (30..80).collect::<Vec<u8>>());
         assert_eq!(part.bytes_of(&part.entries[1]), (40..50).collect::<Vec<u8>>());
-        assert_eq!(part.causes, [3, 5, 7].map(|n| Cause::Sequence(n)));
+        assert_eq!(part.causes, [3, 5, 7].map(Cause::Sequence));
         assert_eq!(part.groups, [(3, 4)]);
+        // A group's control records go where the group goes.
+        assert_eq!(
+            part.controls,
+            [(3, 0, 1), (3, 1, 4)].map(|(index, start, end)| Control { index, kind: 1, start, end })
+        );
+        assert_eq!(part.control_bytes, [5, 6, 7, 8]);
+        let first = chunk().part(101..=102);
+        assert_eq!((first.controls.len(), first.control_bytes), (1, vec![0, 1]));
         let bare = part.without_causes();
         assert!(bare.causes.is_empty() && bare.entries.iter().all(|e| e.causes == 0));
     }

@@ -3,14 +3,14 @@
 //! 1. Sequences are assigned and published under one lock: no hole, and no two threads in different orders.
 //! 2. Nothing between assignment and publication allocates, calls out or panics.
 //! 3. An event leaves the ledger only after its commit point.
-//! 4. A group lies in one chunk, so it is committed as a whole.
+//! 4. A group lies in one chunk with its control records, so it is committed as a whole.
 
 mod chunk;
 mod ids;
 mod prepare;
 mod streams;
 
-pub use chunk::{Chunk, Entry, TIME_UNKNOWN};
+pub use chunk::{Chunk, Control, Entry, TIME_UNKNOWN};
 pub use ids::{IdIndex, Known};
 pub use prepare::Prepared;
 pub use streams::Streams;
@@ -19,7 +19,9 @@ use crate::error::{EmitError, PoisonCause};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use semj_storage::error::ReadError;
 use semj_storage::event::Cause;
-use semj_storage::limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, LEDGER_BYTES_MAX, LEDGER_EVENTS_MAX};
+use semj_storage::limits::{
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, CONTROL_BYTES_MAX, LEDGER_BYTES_MAX, LEDGER_EVENTS_MAX,
+};
 use semj_storage::log::entry::{FLAG_ENGINE, FLAG_KEYED, put_envelope};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -217,7 +219,7 @@ impl Ledger {
         ids: Option<&mut IdIndex>,
     ) -> Result<u64, Refused> {
         let count = prepared.items.len();
-        let bytes = prepared.bodies.len() + count * (24 + 32);
+        let bytes = prepared.bodies.len() + prepared.control_bytes.len() + count * (24 + 32);
         let mut state = self.state.lock();
         let state = &mut *state;
         match &state.gate {
@@ -235,6 +237,14 @@ impl Ledger {
             let limit = semj_storage::event::LimitExceeded { what, key: "type", actual, limit };
             return Err(Refused::Error(limit.into()));
         }
+        if prepared.control_bytes.len() > CONTROL_BYTES_MAX || (count == 0 && !prepared.controls.is_empty()) {
+            let what =
+                if count == 0 { "control records without an event" } else { "bytes of control records" };
+            let (actual, limit) =
+                (prepared.control_bytes.len(), if count == 0 { 0 } else { CONTROL_BYTES_MAX });
+            let limit = semj_storage::event::LimitExceeded { what, key: "type", actual, limit };
+            return Err(Refused::Error(limit.into()));
+        }
         let first = state.open.last_sequence() + 1;
         self.check_causes(prepared, first)?;
         self.streams.check_expected(prepared)?;
@@ -243,7 +253,7 @@ impl Ledger {
         }
         let open = &state.open;
         if open.entries.len() + count > BATCH_EVENTS_MAX
-            || open.bytes.len() + bytes > BATCH_BYTES_MAX + count * 56
+            || open.bytes.len() + open.control_bytes.len() + bytes > BATCH_BYTES_MAX + count * 56
         {
             Self::seal_open(state);
         }
@@ -254,9 +264,20 @@ impl Ledger {
         state.open.bytes.reserve(bytes);
         state.open.causes.reserve(prepared.causes.len());
         state.open.groups.reserve(1);
+        state.open.controls.reserve(prepared.controls.len());
+        state.open.control_bytes.reserve(prepared.control_bytes.len());
         // From here on nothing can fail: the sequences are taken.
+        let start = state.open.entries.len() as u32;
+        let mut control_start = state.open.control_bytes.len() as u32;
+        let control_base = control_start;
+        for (kind, end) in &prepared.controls {
+            let control =
+                Control { index: start, kind: *kind, start: control_start, end: control_base + end };
+            control_start = control.end;
+            state.open.controls.push(control);
+        }
+        state.open.control_bytes.extend_from_slice(&prepared.control_bytes);
         if count > 1 {
-            let start = state.open.entries.len() as u32;
             state.open.groups.push((start, count as u32));
         }
         let mut body_start = 0usize;
@@ -383,7 +404,9 @@ impl Ledger {
                 if let Some(chunk) = state.sealed.pop_front() {
                     state.live_events -= chunk.entries.len();
                     let keys = chunk.entries.iter().filter(|e| e.id.is_none()).count();
-                    state.live_bytes = state.live_bytes.saturating_sub(chunk.bytes.len() + keys * 32);
+                    state.live_bytes = state
+                        .live_bytes
+                        .saturating_sub(chunk.bytes.len() + chunk.control_bytes.len() + keys * 32);
                     released.push(chunk);
                 }
             }

@@ -17,6 +17,9 @@ pub struct Prepared {
     pub(super) agents: [u8; 32],
     /// The engine emits them itself.
     pub(super) engine: bool,
+    /// Control records that commit with them: kind, and end in `control_bytes`.
+    pub(super) controls: Vec<(u16, u32)>,
+    pub(super) control_bytes: Vec<u8>,
 }
 
 /// One encoded event.
@@ -44,6 +47,15 @@ impl Prepared {
         self.causes.clear();
         self.agents = [0; 32];
         self.engine = false;
+        self.controls.clear();
+        self.control_bytes.clear();
+    }
+
+    /// Adds a control record that is committed in one unit with these events, or not at all. One that comes with a
+    /// repetition of known events, or with events that are refused later, is dropped like them.
+    pub fn control(&mut self, kind: u16, bytes: &[u8]) {
+        self.control_bytes.extend_from_slice(bytes);
+        self.controls.push((kind, self.control_bytes.len() as u32));
     }
 
     /// What is prepared here comes from the engine itself, not from a host.

@@ -7,7 +7,6 @@
 mod events;
 mod judge;
 mod observer;
-mod probe;
 mod rung;
 mod touched;
 mod tree;
@@ -15,7 +14,6 @@ mod tree;
 pub use events::{EFFECT_OF, TAG_EXTERNAL, TAG_OBSERVED, TAG_ORPHAN};
 pub use judge::{Evidence, Judge, Verdict};
 pub use observer::{Finished, Observer, Running};
-pub use probe::{Probe, probe};
 pub use rung::{Coverage, Plan, Wanted};
 pub use touched::{Done, Touched};
 pub use tree::{Place, Tree};

@@ -35,8 +35,6 @@ pub struct Plan {
     pub left_out: Vec<PathBuf>,
     /// A small queue in the kernel, so that tests can overflow it.
     pub limited_queue: bool,
-    /// Only whether it can be had: folders are not walked.
-    pub shallow: bool,
 }
 
 /// What is observed, and what is not: it goes into the journal, so that "nothing happened" and "nobody looked" differ.
@@ -144,8 +142,7 @@ fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
 }
 
 fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
-    let source =
-        if plan.shallow { Inotify::open(&[], &[])? } else { Inotify::open(&plan.folders, &plan.left_out)? };
+    let source = Inotify::open(&plan.folders, &plan.left_out)?;
     let mut coverage = Coverage {
         source: "inotify",
         observed: texts(&[
@@ -201,8 +198,7 @@ fn ebpf() -> Result<Rung, Unavailable> {
 
 #[cfg(not(feature = "ebpf"))]
 fn ebpf() -> Result<Rung, Unavailable> {
-    Err(Unavailable::new("a build with the feature `ebpf`", "cargo install --path . --features ebpf")
-        .or_else("fanotify: merged events without results"))
+    Err(crate::sources::no_ebpf())
 }
 
 fn nothing() -> Rung {

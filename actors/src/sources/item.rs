@@ -35,7 +35,8 @@ pub enum Item {
 /// Records that are missing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gap {
-    /// The last sequence before it, where known.
+    /// The last sequence before it. A source that has sequences must say it where it counts: what is missing by sequence
+    /// is the same loss then, and counted once.
     pub after: Option<u64>,
     /// How many.
     pub lost: Lost,

@@ -7,7 +7,10 @@
 //!    source; a loss that no sequence shows must be ([`Item::Gap`]).
 //! 2. A source never waits inside a call: [`KernelSource::pollable`] and [`KernelSource::poll_every`] say when to call
 //!    again.
-//! 3. A new [`Item::Epoch`] comes before the first record of it.
+//! 3. A new [`Item::Epoch`] comes before the first record of it, and as the first item of a call: the resume point before
+//!    it lies between two epochs. A source that can resume numbers its incarnations, so that one that comes again is
+//!    known.
+//! 4. A call hands out about 1 MiB at most.
 
 pub mod connector;
 #[cfg(feature = "ebpf")]
@@ -18,14 +21,20 @@ mod item;
 pub mod lineage;
 mod mounts;
 mod native;
+mod offers;
 pub mod procfs;
 mod record;
+mod semj_tail;
 mod sentinel;
+mod tail_file;
+mod tail_lives;
 mod unavailable;
 mod writes;
 
 pub use item::{Gap, GapCause, Item, Lost};
+pub use offers::{Offer, offers};
 pub use record::{KernelRecord, ObjectId, Op, PathInfo, Phase, Who};
+pub use semj_tail::{DATA_AT, SemjTail, TailForm, is_followable};
 pub use unavailable::{NotSupported, Unavailable};
 
 use std::fmt::Debug;
@@ -190,4 +199,11 @@ fn boot_ahead_of_mono() -> u64 {
 fn nanoseconds(clock: rustix::time::ClockId) -> u64 {
     let t = rustix::time::clock_gettime(clock);
     t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec).cast_unsigned()
+}
+
+/// What a build without eBPF says of it.
+#[cfg(not(feature = "ebpf"))]
+pub(crate) fn no_ebpf() -> Unavailable {
+    Unavailable::new("a build with the feature `ebpf`", "cargo install --path . --features ebpf")
+        .or_else("fanotify: merged events without results")
 }

@@ -4,11 +4,13 @@
 mod batcher;
 mod indexer;
 mod ingest;
+mod kernel_sync;
 mod persister;
 
 pub use batcher::BatcherStage;
 pub use indexer::{IndexerSeed, IndexerStage};
 pub use ingest::IngestStage;
+pub use kernel_sync::{KernelSyncSeed, KernelSyncStage};
 pub use persister::PersisterStage;
 
 use crate::error::StageError;
@@ -26,8 +28,10 @@ pub enum Timer {
     Retry,
     /// Indexer: commits were gathered.
     Gathered,
-    /// Indexer: the next slice.
+    /// Indexer, KernelSync: the next slice.
     Work,
+    /// KernelSync: something was waited for long enough.
+    Wait,
 }
 
 /// What a stage wants done.

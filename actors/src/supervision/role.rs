@@ -13,6 +13,8 @@ pub enum Role {
     Persister,
     /// Keeps the trees.
     Indexer,
+    /// Reads kernel sources.
+    KernelSync,
 }
 
 /// The threads that actors share.
@@ -24,11 +26,13 @@ pub enum LaneName {
     Persist,
     /// Indexer.
     Derive,
+    /// KernelSync, alone: a source may be slow. The lane is there once a source is attached.
+    Sync,
 }
 
 impl LaneName {
     /// All lanes, in the order in which they are stopped.
-    pub const ALL: [LaneName; 3] = [LaneName::Control, LaneName::Persist, LaneName::Derive];
+    pub const ALL: [LaneName; 4] = [LaneName::Control, LaneName::Persist, LaneName::Derive, LaneName::Sync];
 
     /// The name of its thread.
     pub const fn thread(self) -> &'static str {
@@ -36,6 +40,7 @@ impl LaneName {
             LaneName::Control => "semj-control",
             LaneName::Persist => "semj-persist",
             LaneName::Derive => "semj-derive",
+            LaneName::Sync => "semj-sync",
         }
     }
 
@@ -46,7 +51,8 @@ impl LaneName {
 
 impl Role {
     /// All roles in the order of the flow: what a role gives work to stands behind it.
-    pub const ALL: [Role; 4] = [Role::Ingest, Role::Batcher, Role::Persister, Role::Indexer];
+    pub const ALL: [Role; 5] =
+        [Role::Ingest, Role::Batcher, Role::Persister, Role::Indexer, Role::KernelSync];
 
     /// The role's name in messages and metrics.
     pub const fn name(self) -> &'static str {
@@ -55,6 +61,7 @@ impl Role {
             Role::Batcher => "batcher",
             Role::Persister => "persister",
             Role::Indexer => "indexer",
+            Role::KernelSync => "kernel_sync",
         }
     }
 
@@ -73,6 +80,7 @@ impl Role {
             Role::Ingest | Role::Batcher => LaneName::Control,
             Role::Persister => LaneName::Persist,
             Role::Indexer => LaneName::Derive,
+            Role::KernelSync => LaneName::Sync,
         }
     }
 
@@ -85,7 +93,7 @@ impl Role {
     pub const fn strategy(self) -> Strategy {
         match self {
             Role::Persister => Strategy::RestForOne,
-            Role::Ingest | Role::Batcher | Role::Indexer => Strategy::OneForOne,
+            Role::Ingest | Role::Batcher | Role::Indexer | Role::KernelSync => Strategy::OneForOne,
         }
     }
 
@@ -93,7 +101,7 @@ impl Role {
     pub const fn escalation(self) -> Escalation {
         match self {
             Role::Ingest | Role::Batcher | Role::Persister => Escalation::Poison,
-            Role::Indexer => Escalation::Degrade,
+            Role::Indexer | Role::KernelSync => Escalation::Degrade,
         }
     }
 }

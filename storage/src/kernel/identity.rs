@@ -27,6 +27,11 @@ impl Instance {
         Instance { bits, name: format!("{bits:015x}") }
     }
 
+    /// An instance that was known before, from its name and bits.
+    pub fn known(name: &str, bits: u64) -> Self {
+        Instance { bits: bits & (u64::MAX >> 6), name: name.to_owned() }
+    }
+
     fn hash(tag: &[u8], input: &[u8]) -> u64 {
         let digest = Sha256::new().chain_update(tag).chain_update(input).finalize();
         u64::from_be_bytes(super::layout::get(&digest, 0)) >> 6

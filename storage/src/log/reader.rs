@@ -166,7 +166,7 @@ impl Segments {
     }
 
     /// The blocks of a segment that overlap a range, walked as far as needed, and damage between them.
-    fn blocks_of(
+    pub(super) fn blocks_of(
         &self,
         segment: &Segment,
         first: u64,
@@ -203,7 +203,12 @@ impl Segments {
     }
 
     /// The raw body of a block, from the cache or checked and restored.
-    fn body(&self, segment: &Segment, block: &BlockInfo, keep: bool) -> Result<Arc<Vec<u8>>, ReadError> {
+    pub(super) fn body(
+        &self,
+        segment: &Segment,
+        block: &BlockInfo,
+        keep: bool,
+    ) -> Result<Arc<Vec<u8>>, ReadError> {
         let key = (segment.first, block.offset);
         {
             let mut cache = self.cache.lock();

@@ -10,7 +10,8 @@
 //! The CRC of a row covers the event's index, u32, and its entry. With the one of the fixed part it makes an event that is
 //! read alone, without the body's CRC, as safe as one read with its block.
 //!
-//! A control record is `u16 kind, u16 0, u32 length, bytes`.
+//! A control record is `u16 kind, u16 index, u32 length, bytes`: `index` is the place in the unit of the first event of the
+//! group that it was committed with, 0 where it came alone.
 
 use super::bytes::{crc_with_hole, i64_at, put, u32_at, u64_at, uuid_at};
 use super::entry::{EntryRef, UnitInfo};
@@ -25,12 +26,6 @@ pub(crate) const PREAMBLE_BYTES: usize = 80;
 pub(crate) const ROW_BYTES: usize = 8;
 /// Where the CRC of the fixed part lies.
 const CRC_AT: usize = 20;
-
-/// Kinds of control records. They take no sequence and are never delivered.
-pub mod control {
-    /// A range that was found damaged: u64 first, u64 last, then the reason as UTF-8.
-    pub const DAMAGE: u16 = 5;
-}
 
 /// Builds the bytes of one unit.
 #[derive(Debug, Default)]
@@ -70,10 +65,11 @@ impl UnitBuilder {
         self.count += 1;
     }
 
-    /// Adds a control record.
-    pub fn control(&mut self, kind: u16, bytes: &[u8]) {
+    /// Adds a control record that came with the group whose first event is number `index` of the unit; 0 for one that
+    /// came alone.
+    pub fn control(&mut self, kind: u16, index: u16, bytes: &[u8]) {
         self.controls.extend_from_slice(&kind.to_le_bytes());
-        self.controls.extend_from_slice(&[0, 0]);
+        self.controls.extend_from_slice(&index.to_le_bytes());
         self.controls.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
         self.controls.extend_from_slice(bytes);
     }
@@ -126,6 +122,7 @@ pub(crate) struct Preamble {
     pub(crate) entries_len: usize,
     pub(crate) controls_len: usize,
     pub(crate) info: UnitInfo,
+    pub(crate) hlc: (u64, u16),
 }
 
 impl Preamble {
@@ -150,6 +147,7 @@ impl Preamble {
                 wall_offset_ns: i64_at(fixed, 40),
                 boot_id: uuid_at(fixed, 48),
             },
+            hlc: (u64_at(fixed, 64), u32_at(fixed, 72) as u16),
         })
     }
 
@@ -198,15 +196,16 @@ impl<'a> UnitRef<'a> {
         parse_entry(bytes, crc, index, &self.preamble)
     }
 
-    /// Kind and content of each control record; `None` where they do not add up.
-    pub(crate) fn controls(&self) -> Option<Vec<(u16, &'a [u8])>> {
+    /// Kind, index and content of each control record; `None` where they do not add up.
+    pub(crate) fn controls(&self) -> Option<Vec<(u16, u16, &'a [u8])>> {
         let mut rest = self.bytes.get(self.bytes.len().checked_sub(self.preamble.controls_len)?..)?;
         let mut found = Vec::new();
         while !rest.is_empty() {
             let kind = u16::from_le_bytes(rest.get(..2)?.try_into().ok()?);
+            let index = u16::from_le_bytes(rest.get(2..4)?.try_into().ok()?);
             let length = u32_at(rest.get(..8)?, 4) as usize;
             let (content, after) = rest.get(8..)?.split_at_checked(length)?;
-            found.push((kind, content));
+            found.push((kind, index, content));
             rest = after;
         }
         Some(found)

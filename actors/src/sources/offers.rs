@@ -1,0 +1,85 @@
+//! Which sources there are, and whether this machine has them.
+
+use super::connector::Connector;
+use super::fanotify::{Fanotify, FanotifyOptions};
+use super::inotify::Inotify;
+use super::{SemjTail, Unavailable};
+
+/// A kind of source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it sees.
+    pub sees: &'static str,
+    /// What it does not see, or cannot tell.
+    pub misses: &'static str,
+    /// Why it cannot be had here and now; found by trying.
+    pub unavailable: Option<Unavailable>,
+}
+
+/// All kinds of sources, the best first. Each is tried.
+pub fn offers() -> Vec<Offer> {
+    vec![
+        Offer {
+            name: "ebpf",
+            sees: "calls of a tool's processes, with result and time, in one sequence; losses counted",
+            misses: "others, failed calls, io_uring, stores through mappings",
+            unavailable: ebpf().err(),
+        },
+        Offer {
+            name: "fanotify",
+            sees: "changes of files on whole file systems, with the process",
+            misses: "results, failed calls, links, stores through mappings",
+            unavailable: Fanotify::open(FanotifyOptions::default()).err(),
+        },
+        Offer {
+            name: "inotify",
+            sees: "changes of files in watched folders",
+            misses: "the process, other folders, results, failed calls, links, stores through mappings",
+            unavailable: Inotify::open(&[], &[]).err(),
+        },
+        Offer {
+            name: "process connector",
+            sees: "which process came from which, every one of them",
+            misses: "files",
+            unavailable: Connector::open().err().map(|e| {
+                Unavailable::new(
+                    "the process connector, in the first namespaces of the machine",
+                    "run as root or on a kernel of 6.6 or newer, outside containers",
+                )
+                .because(&e)
+                .or_else("/proc snapshots: processes that live for less than 5 ms are not seen")
+            }),
+        },
+        Offer {
+            name: "/proc snapshots",
+            sees: "which process came from which",
+            misses: "short lives; files",
+            unavailable: None,
+        },
+        SemjTail::offer(),
+    ]
+}
+
+#[cfg(feature = "ebpf")]
+fn ebpf() -> Result<(), Unavailable> {
+    super::ebpf::Ebpf::open(super::ebpf::EbpfOptions::default()).map(drop)
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn ebpf() -> Result<(), Unavailable> {
+    Err(super::no_ebpf())
+}
+
+impl SemjTail {
+    /// What it is. It can be had wherever there are files.
+    pub fn offer() -> Offer {
+        Offer {
+            name: "semj_tail",
+            sees: "records that another program writes to a file, a FIFO or a block device",
+            misses: "whatever that program leaves out",
+            unavailable: None,
+        }
+    }
+}
