@@ -20,6 +20,8 @@ use super::{
     Sequencing, Unavailable, boot_ns, mounts,
 };
 use btf::Btf;
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
 use programs::Maps;
 use semj_sys::bpf::{self, MapKind};
 use semj_sys::ring::{Counters, Ring};
@@ -28,6 +30,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the kernel describes its types.
@@ -40,6 +43,8 @@ const WRITTEN_MAX: u32 = 65_536;
 const MADE: usize = 0;
 const LOST: usize = 1;
 
+/// How often the ring is emptied.
+const READ_EVERY: Duration = Duration::from_millis(1);
 /// Records that may wait in memory for whoever takes them; beyond it they wait in the ring.
 const READY_MAX: usize = 500_000;
 
@@ -54,26 +59,35 @@ enum Ready {
 pub struct EbpfOptions {
     /// Room for records in the kernel, in bytes, a power of two; a record takes 1,648.
     pub ring_bytes: u32,
+    /// A thread empties the ring every millisecond, however seldom records are taken.
+    pub reads_by_itself: bool,
 }
 
 impl Default for EbpfOptions {
     fn default() -> Self {
-        EbpfOptions { ring_bytes: 32 << 20 }
+        EbpfOptions { ring_bytes: 32 << 20, reads_by_itself: true }
     }
 }
 
-/// The source.
-pub struct Ebpf {
+/// Who empties the ring: a thread of its own, so that whoever makes something of the records may take his time.
+struct Reader {
     ring: Ring,
-    counters: Counters,
-    tags: OwnedFd,
     mounts: read::Mounts,
     sequences: Sequences,
     read_ns: i64,
     ready: VecDeque<Ready>,
     /// So many were made when all of them were accounted for.
     settled: u64,
+}
+
+/// The source.
+pub struct Ebpf {
+    reader: Arc<Mutex<Reader>>,
+    counters: Arc<Counters>,
+    tags: OwnedFd,
     passed: u64,
+    /// The thread ends when this is gone.
+    _stop: Sender<()>,
     /// Programs, their attachments and maps: gone when they are closed.
     _held: Vec<OwnedFd>,
 }
@@ -136,16 +150,32 @@ impl Ebpf {
             held.extend([program, link]);
         }
         let page = rustix::param::page_size();
-        let source = Ebpf {
+        let reader = Arc::new(Mutex::new(Reader {
             ring: Ring::map(ring.as_fd(), options.ring_bytes as usize, page).map_err(|e| capable(&e))?,
-            counters: Counters::map(counters.as_fd()).map_err(|e| capable(&e))?,
-            tags,
             mounts: mounts::by_device(),
             sequences: Sequences::default(),
             read_ns: boot_ns().cast_signed(),
             ready: VecDeque::new(),
             settled: 0,
+        }));
+        let mapped = Arc::new(Counters::map(counters.as_fd()).map_err(|e| capable(&e))?);
+        let (stop, stopped) = bounded(0);
+        if options.reads_by_itself {
+            let (reader, counters) = (reader.clone(), mapped.clone());
+            let read = move || {
+                while stopped.recv_timeout(READ_EVERY) == Err(RecvTimeoutError::Timeout) {
+                    reader.lock().read(&counters);
+                }
+            };
+            let thread = std::thread::Builder::new().name("semj-ring".into()).spawn(read);
+            thread.map_err(|e| unavailable("one more thread", "raise the limit of processes").because(&e))?;
+        }
+        let source = Ebpf {
+            reader,
+            counters: mapped,
+            tags,
             passed: 0,
+            _stop: stop,
             _held: {
                 held.extend([ring, counters, written]);
                 held
@@ -160,27 +190,6 @@ impl Ebpf {
     /// `E2BIG` when too many processes have one.
     pub fn adopt(&self, tgid: u32, tag: u64) -> io::Result<()> {
         bpf::set(self.tags.as_fd(), tgid, tag)
-    }
-
-    /// Empties the ring, whoever waits for what: it is small, and what finds no room in it is lost.
-    fn read(&mut self) {
-        // The counters first: what they count is in the ring, lost, or on its way from another processor.
-        let (made, lost) = (self.made(), self.lost());
-        let now = boot_ns().cast_signed();
-        let (sequences, mounts, ready) = (&mut self.sequences, &self.mounts, &mut self.ready);
-        let room = READY_MAX.saturating_sub(ready.len());
-        let more = self.ring.read(room, |bytes| {
-            let Some((sequence, record)) = read::record(bytes, mounts) else { return };
-            sequences.take(sequence);
-            ready.extend(record.map(|r| Ready::Item(Item::Record(Box::new(r)))));
-        });
-        if !more && made > self.settled && self.sequences.is_settled(made, lost) {
-            let gaps: Vec<Gap> = self.sequences.gaps(made, (self.read_ns, now));
-            self.ready.extend(gaps.into_iter().map(|g| Ready::Item(Item::Gap(g))));
-            self.ready.push_back(Ready::Passed(made));
-            self.settled = made;
-        }
-        self.read_ns = now;
     }
 
     /// The map of tags, for a holder that outlives the borrow of the source.
@@ -199,6 +208,29 @@ impl Ebpf {
     /// How many records found no room, counted by the kernel.
     pub fn lost(&self) -> u64 {
         self.counters.get(LOST)
+    }
+}
+
+impl Reader {
+    /// Empties the ring, whoever waits for what: it is small, and what finds no room in it is lost.
+    fn read(&mut self, counters: &Counters) {
+        // The counters first: what they count is in the ring, lost, or on its way from another processor.
+        let (made, lost) = (counters.get(MADE), counters.get(LOST));
+        let now = boot_ns().cast_signed();
+        let (sequences, mounts, ready) = (&mut self.sequences, &self.mounts, &mut self.ready);
+        let room = READY_MAX.saturating_sub(ready.len());
+        let more = self.ring.read(room, |bytes| {
+            let Some((sequence, record)) = read::record(bytes, mounts) else { return };
+            sequences.take(sequence);
+            ready.extend(record.map(|r| Ready::Item(Item::Record(Box::new(r)))));
+        });
+        if !more && made > self.settled && self.sequences.is_settled(made, lost) {
+            let gaps: Vec<Gap> = self.sequences.gaps(made, (self.read_ns, now));
+            self.ready.extend(gaps.into_iter().map(|g| Ready::Item(Item::Gap(g))));
+            self.ready.push_back(Ready::Passed(made));
+            self.settled = made;
+        }
+        self.read_ns = now;
     }
 }
 
@@ -235,14 +267,15 @@ impl KernelSource for Ebpf {
     }
 
     fn poll_every(&self) -> Duration {
-        Duration::from_millis(1)
+        READ_EVERY
     }
 
     fn next_batch(&mut self, max: usize, out: &mut Vec<Item>) -> io::Result<Progress> {
-        self.read();
+        let mut reader = self.reader.lock();
+        reader.read(&self.counters);
         let mut given = 0;
         while given < max
-            && let Some(ready) = self.ready.pop_front()
+            && let Some(ready) = reader.ready.pop_front()
         {
             match ready {
                 Ready::Item(item) => {
@@ -252,7 +285,7 @@ impl KernelSource for Ebpf {
                 Ready::Passed(made) => self.passed = made,
             }
         }
-        Ok(Progress { more: !self.ready.is_empty(), passed: self.passed })
+        Ok(Progress { more: !reader.ready.is_empty(), passed: self.passed })
     }
 
     fn barrier(&mut self) -> Result<Barrier, NotSupported> {
