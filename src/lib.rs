@@ -50,6 +50,7 @@ pub use reader::Reader;
 pub use repair::repair;
 pub use report::{Health, Owner, Status, Verification};
 pub use semj_actors::metrics;
+pub use semj_actors::observe;
 pub use semj_actors::sources;
 pub use semj_actors::{
     AttachError, CommitError, Committed, Condition, EmitError, Emitter, GroupTicket, OpenError, SourceStatus,

@@ -1,5 +1,5 @@
 //! A test that checks the sources: who may know whom, how long a file may be, and that what is listed exists.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,7 @@ fn never_says(folders: &[&str], words: &[&str], except: &[&str]) {
 fn packages_know_only_what_lies_below_them() {
     never_says(&["storage/src"], &["actix", "tokio", "semj_actors", "semj::", "Instant::now"], &[]);
     never_says(&["actors/src"], &["semj::"], &[]);
+    never_says(&["sys/src"], &["actix", "tokio", "semj_actors", "semj_storage", "semj::"], &[]);
     never_says(&["src"], &["actix::", "actix_rt", "tokio", "sled::"], &["src/actix.rs"]);
     let manifest = fs::read_to_string(root().join("storage/Cargo.toml")).unwrap();
     for name in ["actix", "tokio", "crossbeam"] {
@@ -73,8 +74,25 @@ fn what_outlives_actors_and_pure_logic_know_no_actix() {
 }
 
 #[test]
+fn unsafe_code_is_in_one_package_and_every_block_says_why() {
+    never_says(
+        &["src", "actors", "storage", "examples", "tests"],
+        &[["uns", "afe {"].concat().as_str()],
+        &[],
+    );
+    let block = ["uns", "afe {"].concat();
+    for (path, text) in files(&["sys"], "rs") {
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in lines.iter().enumerate().filter(|(_, l)| code(l).contains(&block)) {
+            let reason = lines[number.saturating_sub(4)..number].iter().any(|l| l.contains("// SAFETY: "));
+            assert!(reason, "{}:{}: {line}: no reason", path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
 fn no_source_is_too_long() {
-    for (path, text) in files(&["src", "actors/src", "storage/src", "examples"], "rs") {
+    for (path, text) in files(&["src", "actors/src", "storage/src", "sys/src", "examples"], "rs") {
         let lines = text.lines().count();
         assert!(lines <= LINES_MAX, "{}: {lines} lines, the limit is {LINES_MAX}", path.display());
     }
@@ -85,7 +103,7 @@ fn nothing_is_left_undone_and_nothing_points_outside() {
     // Put together, so that this file does not find itself.
     let words = [["to", "do!("], ["unimple", "mented!("], ["/wo", "rk/"], [".lib", "rary"], ["/tmp", "/wt"]];
     let words = words.map(|[a, b]| format!("{a}{b}"));
-    let mut all = files(&["src", "actors", "storage", "tests", "examples"], "rs");
+    let mut all = files(&["src", "actors", "storage", "sys", "tests", "examples"], "rs");
     all.extend(files(&["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs"], "md"));
     for (path, text) in all {
         for word in &words {

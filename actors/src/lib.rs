@@ -15,6 +15,7 @@ pub mod messages;
 pub mod metrics;
 #[cfg(feature = "model")]
 pub mod model;
+pub mod observe;
 mod opening;
 mod options;
 mod pipeline;

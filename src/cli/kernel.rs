@@ -47,8 +47,12 @@ enum Command {
         after_help = "Example:\n  semj -j ./journal kernel sync /var/run/kernel.semj\n  semj -j ./journal kernel sync --follow --json kernel.fifo"
     )]
     Sync(kernel_sync::Sync),
-    /// Say what this machine can observe with, and what each missing source needs
-    #[command(after_help = "Example:\n  semj kernel sources --json")]
+    /// Say what this user can observe on this machine, and what each missing source needs
+    ///
+    /// Every source is tried, none is guessed from a version or a user id.
+    #[command(
+        after_help = "Example:\n  semj kernel sources\n  semj kernel sources --json | jq 'select(.available)'"
+    )]
     Sources,
 }
 

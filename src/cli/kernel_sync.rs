@@ -163,8 +163,8 @@ pub(super) fn sources(context: &Context, out: &mut Out) -> Outcome {
         };
         let text = match &why {
             _ if context.json() => json_line(&offered),
-            None => format!("{}: available: {}; misses {}", offer.name, offer.sees, offer.misses),
-            Some(why) => format!("{}: unavailable: {why}", offer.name),
+            None => format!("{:18} yes  {}; misses {}", offer.name, offer.sees, offer.misses),
+            Some(why) => format!("{:18} no   {why}", offer.name),
         };
         out.line(&text)?;
     }

@@ -17,6 +17,8 @@ mod lines;
 mod out;
 mod outcome;
 mod query;
+mod run;
+mod said;
 mod show;
 mod status;
 mod tail;
@@ -82,6 +84,8 @@ enum Command {
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
     Import(import::Import),
+    Run(run::Run),
+    SaidVsDid(said::SaidVsDid),
     Kernel(kernel::Kernel),
     Bench(bench::Bench),
     Torture(torture::Torture),
@@ -138,6 +142,16 @@ impl Context {
         Ended::journal(&self.path(), error.kind(), error)
     }
 
+    /// An event could not be emitted.
+    pub(crate) fn unemitted(&self, error: &semj::EmitError) -> Ended {
+        Ended::journal(&self.path(), error.kind(), error)
+    }
+
+    /// An event did not become durable.
+    pub(crate) fn uncommitted(&self, error: &semj::CommitError) -> Ended {
+        Ended::journal(&self.path(), error.kind(), error)
+    }
+
     /// Closes the journal: whatever was admitted is committed first.
     pub(crate) fn close(&self, journal: Journal) -> Outcome {
         journal.close(CLOSE_WITHIN).map_err(|e| Ended::journal(&self.path(), e.kind(), &e))
@@ -158,6 +172,10 @@ fn journal_path(named: Option<OsString>, environment: Option<OsString>) -> PathB
 
 /// Runs the command line of this process.
 pub(crate) fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|a| a == run::launch::STOPPED) {
+        return run::launch::become_tool(&arguments.collect::<Vec<_>>());
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -185,6 +203,8 @@ fn run(command: &Command, context: &Context) -> Outcome {
         Command::Verify(args) => args.run(context),
         Command::Doctor(args) => args.run(context),
         Command::Import(args) => args.run(context),
+        Command::Run(args) => args.run(context),
+        Command::SaidVsDid(args) => args.run(context),
         Command::Kernel(args) => args.run(context),
         Command::Bench(args) => args.run(context),
         Command::Torture(args) => args.run(context),

@@ -12,13 +12,24 @@
 //!    known.
 //! 4. A call hands out about 1 MiB at most.
 
+pub mod connector;
+#[cfg(feature = "ebpf")]
+pub mod ebpf;
+pub mod fanotify;
+pub mod inotify;
 mod item;
+pub mod lineage;
+mod mounts;
+mod native;
 mod offers;
+pub mod procfs;
 mod record;
 mod semj_tail;
+mod sentinel;
 mod tail_file;
 mod tail_lives;
 mod unavailable;
+mod writes;
 
 pub use item::{Gap, GapCause, Item, Lost};
 pub use offers::{Offer, offers};
@@ -168,4 +179,31 @@ pub enum ResumeKind {
     ThisBoot,
     /// For ever.
     Durable,
+}
+
+/// The boot-time clock, ns.
+pub(crate) fn boot_ns() -> u64 {
+    nanoseconds(rustix::time::ClockId::Boottime)
+}
+
+/// The wall clock, ns since 1970.
+pub(crate) fn wall_ns() -> i64 {
+    nanoseconds(rustix::time::ClockId::Realtime).cast_signed()
+}
+
+/// How far the boot-time clock is ahead of the monotonic one, ns: the time that the machine slept.
+fn boot_ahead_of_mono() -> u64 {
+    boot_ns().saturating_sub(nanoseconds(rustix::time::ClockId::Monotonic))
+}
+
+fn nanoseconds(clock: rustix::time::ClockId) -> u64 {
+    let t = rustix::time::clock_gettime(clock);
+    t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec).cast_unsigned()
+}
+
+/// What a build without eBPF says of it.
+#[cfg(not(feature = "ebpf"))]
+pub(crate) fn no_ebpf() -> Unavailable {
+    Unavailable::new("a build with the feature `ebpf`", "cargo install --path . --features ebpf")
+        .or_else("fanotify: merged events without results")
 }

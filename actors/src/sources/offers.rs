@@ -1,5 +1,8 @@
 //! Which sources there are, and whether this machine has them.
 
+use super::connector::Connector;
+use super::fanotify::{Fanotify, FanotifyOptions};
+use super::inotify::Inotify;
 use super::{SemjTail, Unavailable};
 
 /// A kind of source.
@@ -17,7 +20,56 @@ pub struct Offer {
 
 /// All kinds of sources, the best first. Each is tried.
 pub fn offers() -> Vec<Offer> {
-    vec![SemjTail::offer()]
+    vec![
+        Offer {
+            name: "ebpf",
+            sees: "calls of a tool's processes, with result and time, in one sequence; losses counted",
+            misses: "others, failed calls, io_uring, stores through mappings",
+            unavailable: ebpf().err(),
+        },
+        Offer {
+            name: "fanotify",
+            sees: "changes of files on whole file systems, with the process",
+            misses: "results, failed calls, links, stores through mappings",
+            unavailable: Fanotify::open(FanotifyOptions::default()).err(),
+        },
+        Offer {
+            name: "inotify",
+            sees: "changes of files in watched folders",
+            misses: "the process, other folders, results, failed calls, links, stores through mappings",
+            unavailable: Inotify::open(&[], &[]).err(),
+        },
+        Offer {
+            name: "process connector",
+            sees: "which process came from which, every one of them",
+            misses: "files",
+            unavailable: Connector::open().err().map(|e| {
+                Unavailable::new(
+                    "the process connector, in the first namespaces of the machine",
+                    "run as root or on a kernel of 6.6 or newer, outside containers",
+                )
+                .because(&e)
+                .or_else("/proc snapshots: processes that live for less than 5 ms are not seen")
+            }),
+        },
+        Offer {
+            name: "/proc snapshots",
+            sees: "which process came from which",
+            misses: "short lives; files",
+            unavailable: None,
+        },
+        SemjTail::offer(),
+    ]
+}
+
+#[cfg(feature = "ebpf")]
+fn ebpf() -> Result<(), Unavailable> {
+    super::ebpf::Ebpf::open(super::ebpf::EbpfOptions::default()).map(drop)
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn ebpf() -> Result<(), Unavailable> {
+    Err(super::no_ebpf())
 }
 
 impl SemjTail {

@@ -1,0 +1,388 @@
+//! The thread that reads sources while a call runs, and makes events of what they tell.
+
+use super::events;
+use super::judge::{Evidence, Judge, Verdict};
+use super::rung::{self, Coverage, Plan, Rung};
+use super::touched::Touched;
+use super::tree::Tree;
+use super::{Call, boot_ns};
+use crate::emitter::Emitter;
+use crate::error::EmitError;
+use crate::sources::lineage::Change;
+use crate::sources::{Barrier, Gap, GapCause, Item, KernelRecord, Lost, Op, Unavailable, procfs, wall_ns};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use semj_storage::event::Event;
+use serde_json::{Value, json};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Items taken at once: few, so that a source is emptied often.
+const BATCH: usize = 512;
+/// How often `/proc` is looked at where nothing tells of processes.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long the end waits for the last effects before it says that some may be missing.
+const SETTLE_WITHIN_NS: i64 = 5_000_000_000;
+
+/// A source that is open and sees nothing yet that matters.
+pub struct Observer {
+    rung: Rung,
+    plan: Plan,
+}
+
+impl Observer {
+    /// Opens the best source there is, or the one that is wanted.
+    ///
+    /// # Errors
+    /// Why the wanted source is not there.
+    pub fn open(plan: Plan) -> Result<Self, Unavailable> {
+        let rung = rung::open(&plan)?;
+        Ok(Observer { rung, plan })
+    }
+
+    /// What is observed, and what is not.
+    pub fn coverage(&self) -> &Coverage {
+        &self.rung.coverage
+    }
+
+    /// Follows process `root`, a child of this process that waits, on a thread of its own.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread or a tag.
+    pub fn start(self, emitter: Emitter, call: Call, root: u32, cwd: &Path) -> io::Result<Running> {
+        // Made of the call's random id, so that it is nobody else's.
+        let tag = call.id.as_u64_pair().0 | 1;
+        if let Some(adopt) = &self.rung.adopt {
+            adopt(root, tag)?;
+        }
+        let folders = self.plan.folders.iter().filter_map(|f| std::fs::canonicalize(f).ok());
+        let folders = folders.map(|f| f.as_os_str().as_bytes().to_vec()).collect();
+        let exact = self.rung.lineage.as_ref().is_some_and(|l| l.exact());
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let mut work = Work {
+            // Only where forks are not told is an unknown child of this process taken for an orphan of the tree.
+            tree: Tree::new((!exact).then(std::process::id), root, procfs::start_ns(root).unwrap_or(0)),
+            judge: Judge::new(folders, &call.arguments, cwd, tag, exact),
+            source: self.rung.coverage.source,
+            rung: self.rung,
+            emitter,
+            call,
+            root,
+            wake: wake.clone(),
+            changes: Vec::new(),
+            items: Vec::new(),
+            finished: Finished::default(),
+        };
+        // What happened before the process was let go is no effect of it.
+        work.pump(false);
+        let thread = std::thread::Builder::new().name("semj-observe".into()).spawn(move || work.run())?;
+        Ok(Running { thread, wake })
+    }
+}
+
+/// An observation under way.
+#[derive(Debug)]
+pub struct Running {
+    thread: JoinHandle<Finished>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Running {
+    /// Reads all that happened up to now and ends the observation.
+    pub fn finish(self) -> Finished {
+        let _ = rustix::io::write(&*self.wake, &[1, 0, 0, 0, 0, 0, 0, 0]);
+        self.thread.join().unwrap_or_else(|_| Finished {
+            failed: Some("the observing thread panicked".to_owned()),
+            ..Finished::default()
+        })
+    }
+}
+
+/// What an observation came to.
+#[derive(Clone, Debug, Default)]
+pub struct Finished {
+    /// What the call touched.
+    pub touched: Touched,
+    /// How many effects in the watched folders were somebody else's.
+    pub external: u64,
+    /// How many processes there were.
+    pub processes: u64,
+    /// Processes that still ran when the call had returned, with their names.
+    pub orphans: Vec<(u32, String)>,
+    /// Records that are missing, where they were counted.
+    pub lost: u64,
+    /// How many gaps there were.
+    pub gaps: u64,
+    /// Everything up to the end of the call was read.
+    pub is_complete: bool,
+    /// How many events were emitted.
+    pub events: u64,
+    /// Why something could not be journaled or read.
+    pub failed: Option<String>,
+}
+
+struct Work {
+    rung: Rung,
+    source: &'static str,
+    emitter: Emitter,
+    call: Call,
+    root: u32,
+    tree: Tree,
+    judge: Judge,
+    wake: Arc<OwnedFd>,
+    changes: Vec<Change>,
+    items: Vec<Item>,
+    finished: Finished,
+}
+
+impl Work {
+    fn run(mut self) -> Finished {
+        loop {
+            let more = self.pump(true).0;
+            if !more && self.wait() {
+                break;
+            }
+        }
+        self.settle();
+        self.finished.processes = self.tree.count() as u64;
+        self.finished
+    }
+
+    /// Waits for something to read. True when the call has returned.
+    fn wait(&self) -> bool {
+        let mut watched = vec![PollFd::new(&*self.wake, PollFlags::IN)];
+        let source = self.rung.source.as_ref().and_then(|s| s.pollable());
+        let lineage = self.rung.lineage.as_ref().and_then(|l| l.pollable());
+        watched.extend(source.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        watched.extend(lineage.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        let mut every = self.rung.source.as_ref().map_or(Duration::from_millis(100), |s| s.poll_every());
+        if self.rung.lineage.is_some() && lineage.is_none() {
+            every = every.min(LOOK_EVERY);
+        }
+        let every = Timespec { tv_sec: 0, tv_nsec: i64::from(every.subsec_nanos()) };
+        let _ = poll(&mut watched, Some(&every));
+        watched.first().is_some_and(|w| w.revents().contains(PollFlags::IN))
+    }
+
+    /// Reads effects first and processes second, so that every process an effect names is known; tells processes that
+    /// began, then effects, then processes that ended. Returns whether there is more, and which point was passed.
+    fn pump(&mut self, tell: bool) -> (bool, u64) {
+        let (mut more, mut passed) = (false, 0);
+        let mut items = std::mem::take(&mut self.items);
+        let mut changes = std::mem::take(&mut self.changes);
+        if let Some(source) = &mut self.rung.source {
+            match source.next_batch(BATCH, &mut items) {
+                Ok(progress) => (more, passed) = (progress.more, progress.passed),
+                Err(e) => self.fail(format!("cannot read {}: {e}", self.source)),
+            }
+        }
+        if let Some(lineage) = &mut self.rung.lineage {
+            match lineage.drain(&mut changes) {
+                Ok(drained) if drained.lost => self.lineage_lost(&mut changes),
+                Ok(_) => {}
+                Err(e) => self.fail(format!("cannot follow processes: {e}")),
+            }
+        }
+        let offset = wall_ns().saturating_sub(boot_ns());
+        let (ends, begins): (Vec<Change>, Vec<Change>) =
+            changes.drain(..).partition(|c| matches!(c, Change::Exited { .. }));
+        // Ids go round: an end that comes before a beginning of the same id is told before it.
+        let early = |end: &Change| {
+            let of = |c: &Change| match *c {
+                Change::Started { tgid, .. } => Some(tgid),
+                _ => None,
+            };
+            let Change::Exited { tgid, at_ns, .. } = *end else { return false };
+            begins.iter().any(|b| of(b) == Some(tgid) && start_of(b) > at_ns)
+        };
+        let (early, late): (Vec<Change>, Vec<Change>) = ends.into_iter().partition(early);
+        for change in early.iter().chain(&begins) {
+            self.take_change(change, tell, offset);
+        }
+        for item in items.drain(..) {
+            self.take_item(item, tell, offset);
+        }
+        for change in &late {
+            self.take_change(change, tell, offset);
+        }
+        (self.items, self.changes) = (items, changes);
+        (more, passed)
+    }
+
+    fn take_change(&mut self, change: &Change, tell: bool, offset: i64) {
+        if !self.tree.take(change) || !tell {
+            return;
+        }
+        let evidence = if self.judge.exact { Evidence::Tree } else { Evidence::Snapshot };
+        let (what, details) = match *change {
+            Change::Started { parent, tgid, at_ns, start_ns } => {
+                ((Op::Fork, tgid, at_ns), json!({ "semj.parent": parent, "semj.process_start_ns": start_ns }))
+            }
+            Change::Executed { tgid, at_ns } => {
+                ((Op::Exec, tgid, at_ns), json!({ "semj.argv": procfs::arguments(tgid) }))
+            }
+            Change::Exited { tgid, at_ns, status } => ((Op::Exit, tgid, at_ns), exit_details(status)),
+        };
+        if what.0 == Op::Exit && what.1 == self.root {
+            self.call.ended_ns = Some(what.2.cast_signed());
+        }
+        let what = (what.0, what.1, what.2.cast_signed());
+        let source = self.rung.lineage.as_ref().map_or("none", |l| l.name());
+        let event = events::of_process(&self.call, source, what, evidence, details, offset);
+        self.emit(event);
+    }
+
+    fn take_item(&mut self, item: Item, tell: bool, offset: i64) {
+        match item {
+            Item::Record(mut record) if tell => {
+                if let super::Place::Inside { start_ns } = self.tree.place(record.who.process) {
+                    record.who.start_boot_ns = start_ns.cast_signed();
+                }
+                let verdict = self.judge.verdict(&self.tree, &record);
+                self.follow(&record);
+                match verdict {
+                    Verdict::Elsewhere => return,
+                    Verdict::Call(_) if is_process(record.op) => {}
+                    Verdict::External => self.finished.external += 1,
+                    Verdict::Call(_) => self.finished.touched.add(&record),
+                }
+                let event = events::of_record(&self.call, self.source, &record, verdict, offset);
+                self.emit(event);
+            }
+            Item::Gap(gap) => self.gap(self.source, &gap),
+            _ => {}
+        }
+    }
+
+    /// Takes in what a source that tells processes itself says of them.
+    fn follow(&mut self, record: &KernelRecord) {
+        let (tgid, at_ns) = (record.who.process, record.boot_ns.cast_unsigned());
+        match record.op {
+            Op::Fork => self.tree.join(tgid, at_ns),
+            Op::Exit => {
+                self.tree.take(&Change::Exited { tgid, at_ns, status: None });
+                if tgid == self.root {
+                    self.call.ended_ns = Some(record.boot_ns);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn gap(&mut self, source: &'static str, gap: &Gap) {
+        self.finished.gaps += 1;
+        if let Lost::Exactly(n) | Lost::AtLeast(n) = gap.lost {
+            self.finished.lost += n;
+        }
+        let event = events::of_gap(&self.call, source, gap);
+        self.emit(event);
+    }
+
+    /// Forks were lost: from now on a process that is not known may be one of the tree all the same.
+    fn lineage_lost(&mut self, changes: &mut Vec<Change>) {
+        self.judge.exact = false;
+        let now = boot_ns();
+        let name = self.rung.lineage.as_ref().map_or("none", |l| l.name());
+        let (from_ns, to_ns) = (self.call.started_ns, now);
+        self.gap(
+            name,
+            &Gap { after: None, lost: Lost::AtLeast(1), from_ns, to_ns, cause: GapCause::Overflow },
+        );
+        for (parent, tgid) in procfs::descendants(std::process::id()) {
+            let start_ns = procfs::start_ns(tgid).unwrap_or(0);
+            changes.push(Change::Started { parent, tgid, at_ns: now.cast_unsigned(), start_ns });
+        }
+    }
+
+    /// Reads everything up to now.
+    fn settle(&mut self) {
+        let ended = *self.call.ended_ns.get_or_insert_with(boot_ns);
+        let barrier = match self.rung.source.as_mut().map(|s| s.barrier()) {
+            Some(Ok(barrier)) => barrier,
+            Some(Err(_)) => Barrier(u64::MAX),
+            None => Barrier(0),
+        };
+        let until = boot_ns() + SETTLE_WITHIN_NS;
+        loop {
+            let (more, passed) = self.pump(true);
+            if passed >= barrier.0 {
+                self.finished.is_complete = self.rung.source.is_some() && self.finished.gaps == 0;
+                break;
+            }
+            if boot_ns() > until || (barrier.0 == u64::MAX && !more) {
+                let (from_ns, to_ns) = (ended, boot_ns());
+                let cause = GapCause::NotObserved;
+                self.gap(self.source, &Gap { after: None, lost: Lost::Unknown, from_ns, to_ns, cause });
+                break;
+            }
+            if !more {
+                self.wait_shortly();
+            }
+        }
+        self.orphans();
+    }
+
+    /// Waits for the sources alone; that the call has returned is known by now.
+    fn wait_shortly(&self) {
+        let fd = self.rung.source.as_ref().and_then(|s| s.pollable());
+        let mut watched: Vec<PollFd<'_>> =
+            fd.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let shortly = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let _ = poll(&mut watched, Some(&shortly));
+    }
+
+    fn orphans(&mut self) {
+        let running = self.tree.running().into_iter().filter(|tgid| *tgid != self.root);
+        let named = running.filter_map(|tgid| {
+            let name = std::fs::read_to_string(format!("/proc/{tgid}/comm")).ok()?;
+            let state = std::fs::read_to_string(format!("/proc/{tgid}/stat")).ok()?;
+            // A process that has ended and waits for its parent runs no more.
+            let ended =
+                state.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']));
+            (!ended).then(|| (tgid, name.trim_end().to_owned()))
+        });
+        self.finished.orphans = named.collect();
+        if !self.finished.orphans.is_empty() {
+            let event = events::of_orphans(&self.call, self.source, &self.finished.orphans);
+            self.emit(event);
+        }
+    }
+
+    fn emit(&mut self, event: Event<'static>) {
+        let emitted = self.emitter.emit_blocking(event).map(drop);
+        match emitted {
+            Ok(()) => self.finished.events += 1,
+            Err(EmitError::StorageFull(_)) => self.fail("the disk is full".to_owned()),
+            Err(e) => self.fail(format!("cannot journal an effect: {e}")),
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        self.finished.failed.get_or_insert(why);
+    }
+}
+
+fn is_process(op: Op) -> bool {
+    matches!(op, Op::Fork | Op::Exec | Op::Exit)
+}
+
+fn start_of(change: &Change) -> u64 {
+    match *change {
+        Change::Started { at_ns, .. } | Change::Executed { at_ns, .. } | Change::Exited { at_ns, .. } => {
+            at_ns
+        }
+    }
+}
+
+/// A status as `wait(2)` gives it, in words.
+fn exit_details(status: Option<u32>) -> Value {
+    match status {
+        None => json!({}),
+        Some(status) if status & 0x7F == 0 => json!({ "semj.exit_code": (status >> 8) & 0xFF }),
+        Some(status) => json!({ "semj.signal": status & 0x7F }),
+    }
+}

@@ -1,0 +1,367 @@
+//! fanotify on whole file systems: every change of files by any process, with the process, for those who may
+//! (CAP_SYS_ADMIN, and CAP_DAC_READ_SEARCH to find the paths).
+//!
+//! It tells neither time nor result and has no sequence; several changes of one object by one process may come as one
+//! event. What happens in this very process is left out: the journal's own writes would never end otherwise.
+
+mod parse;
+mod paths;
+
+use super::mounts::{self, Mount};
+use super::sentinel::Sentinel;
+use super::writes::Writes;
+use super::{
+    Barrier, Caps, Gap, GapCause, Item, KernelRecord, KernelSource, Loss, Lost, NotSupported, ObjectId, Op,
+    PathInfo, Phase, Pid, Progress, Resume, ResumeKind, Sequencing, Unavailable, Who, boot_ns,
+};
+use parse::{Fid, Raw};
+use paths::Paths;
+use rustix::io::Errno;
+use semj_sys::fanotify::{flag, init, mark, mask, scope};
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// What is watched for.
+const MASK: u64 = mask::FAN_CREATE
+    | mask::FAN_DELETE
+    | mask::FAN_MODIFY
+    | mask::FAN_CLOSE_WRITE
+    | mask::FAN_ATTRIB
+    | mask::FAN_RENAME
+    | mask::FAN_ONDIR;
+/// Bytes read at once; an event takes about 150.
+const READ_BYTES: usize = 256 << 10;
+
+/// How to open it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FanotifyOptions {
+    /// Let the kernel's queue grow as far as its memory reaches. Otherwise it holds 16,384 events, and what comes then
+    /// is lost, with a mark.
+    pub unlimited_queue: bool,
+}
+
+/// What is queued to be handed out.
+#[derive(Debug)]
+enum Ready {
+    Item(Item),
+    Passed(u64),
+}
+
+/// The source.
+#[derive(Debug)]
+pub struct Fanotify {
+    group: OwnedFd,
+    own: u32,
+    buffer: Vec<u8>,
+    paths: Paths,
+    writes: Writes<Box<[u8]>>,
+    sentinel: Sentinel,
+    ready: VecDeque<Ready>,
+    passed: u64,
+    read_ns: i64,
+    watched: Vec<PathBuf>,
+    refused: Vec<(PathBuf, String)>,
+}
+
+impl Fanotify {
+    /// Watches every file system that is mounted and keeps files; the refused ones are told by [`Fanotify::refused`].
+    ///
+    /// # Errors
+    /// [`Unavailable`], found by trying.
+    pub fn open(options: FanotifyOptions) -> Result<Self, Unavailable> {
+        let unavailable = |e: &io::Error| {
+            Unavailable::new(
+                "CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH, and a kernel of 5.17 or newer",
+                "run as root, or give the binary the capabilities: setcap cap_sys_admin,cap_dac_read_search+ep",
+            )
+            .because(e)
+            .or_else("inotify: no process, and folders are watched one by one")
+        };
+        let mut flags = flag::FAN_CLASS_NOTIF
+            | flag::FAN_CLOEXEC
+            | flag::FAN_NONBLOCK
+            | flag::FAN_REPORT_FID
+            | flag::FAN_REPORT_DIR_FID
+            | flag::FAN_REPORT_NAME
+            | flag::FAN_REPORT_TARGET_FID;
+        if options.unlimited_queue {
+            flags |= flag::FAN_UNLIMITED_QUEUE;
+        }
+        let group = init(flags).map_err(|e| unavailable(&e))?;
+        let (mut watched, mut refused, mut paths) = (Vec::new(), Vec::new(), Paths::default());
+        let mut last = io::Error::from(Errno::NODEV);
+        for Mount { path, id } in mounts::of_files() {
+            match watch(group.as_fd(), &path) {
+                Ok(folder) => {
+                    paths.add_mount(id, folder);
+                    watched.push(path);
+                }
+                Err(e) => {
+                    refused.push((path, e.to_string()));
+                    last = e;
+                }
+            }
+        }
+        if watched.is_empty() {
+            return Err(unavailable(&last));
+        }
+        // One place for the sentinel must be on a watched file system.
+        let places = [std::env::temp_dir(), PathBuf::from("/dev/shm"), PathBuf::from(".")];
+        let mut sentinels = places.into_iter().filter_map(|p| Sentinel::new(&[p]).ok());
+        let nowhere = io::Error::from(Errno::NOENT);
+        let mut source = Fanotify {
+            group,
+            own: std::process::id(),
+            buffer: vec![0; READ_BYTES],
+            paths,
+            writes: Writes::default(),
+            sentinel: sentinels.next().ok_or_else(|| unavailable(&nowhere))?,
+            ready: VecDeque::new(),
+            passed: 0,
+            read_ns: boot_ns().cast_signed(),
+            watched,
+            refused,
+        };
+        loop {
+            match (source.can_find_paths(), sentinels.next()) {
+                (Ok(()), _) => return Ok(source),
+                (Err(e), None) => return Err(unavailable(&e)),
+                (Err(_), Some(next)) => source.sentinel = next,
+            }
+        }
+    }
+
+    /// The file systems it watches, each by one place where it is mounted.
+    pub fn watched(&self) -> &[PathBuf] {
+        &self.watched
+    }
+
+    /// The file systems that could not be watched, and why.
+    pub fn refused(&self) -> &[(PathBuf, String)] {
+        &self.refused
+    }
+
+    /// Asks for the path of the sentinel's own folder: whether handles may be opened shows only when it is tried.
+    fn can_find_paths(&mut self) -> io::Result<()> {
+        let name = self.sentinel.touch()?;
+        let mut bytes = vec![0; 1 << 16];
+        let found = loop {
+            let length = rustix::io::read(&self.group, bytes.as_mut_slice())?;
+            let mut rest = bytes.get(..length).unwrap_or_default();
+            let mut found = None;
+            while let Some((raw, length)) = parse::first(rest) {
+                rest = rest.get(length..).unwrap_or_default();
+                if let Some((folder, of)) = raw.place.filter(|p| p.1 == name.as_bytes()) {
+                    found = Some(self.paths.path(folder, of));
+                }
+            }
+            if let Some(found) = found {
+                break found;
+            }
+        };
+        found.map(drop).ok_or_else(|| io::Error::from(Errno::PERM))
+    }
+
+    /// Reads what there is, at most one buffer full. False when there was nothing.
+    fn read(&mut self) -> io::Result<bool> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let length = match rustix::io::read(&self.group, buffer.as_mut_slice()) {
+            Ok(length) => length,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(e) => {
+                self.buffer = buffer;
+                return Err(e.into());
+            }
+        };
+        let now = boot_ns().cast_signed();
+        let bytes = buffer.get(..length).unwrap_or_default();
+        self.foresee(bytes);
+        let mut rest = bytes;
+        while let Some((raw, length)) = parse::first(rest) {
+            rest = rest.get(length..).unwrap_or_default();
+            self.take(&raw, now);
+        }
+        self.read_ns = now;
+        self.buffer = buffer;
+        Ok(length > 0)
+    }
+
+    /// Learns of folders what events further behind tell: a folder that is gone by now is named when it is removed.
+    fn foresee(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((raw, length)) = parse::first(rest) {
+            rest = rest.get(length..).unwrap_or_default();
+            if raw.mask & mask::FAN_ONDIR == 0 || raw.mask & (mask::FAN_DELETE | mask::FAN_RENAME) == 0 {
+                continue;
+            }
+            if let (Some(object), Some((parent, name))) = (raw.object, raw.old.or(raw.place))
+                && name != b"."
+                && !self.paths.knows(object)
+            {
+                self.paths.learn(object, parent, name);
+            }
+        }
+    }
+
+    fn take(&mut self, raw: &Raw<'_>, now: i64) {
+        if raw.mask & mask::FAN_Q_OVERFLOW != 0 {
+            let gap = Gap {
+                after: None,
+                lost: Lost::AtLeast(1),
+                from_ns: self.read_ns,
+                to_ns: now,
+                cause: GapCause::Overflow,
+            };
+            return self.ready.push_back(Ready::Item(Item::Gap(gap)));
+        }
+        if raw.pid == self.own {
+            return self.own_event(raw);
+        }
+        let folder = raw.mask & mask::FAN_ONDIR != 0;
+        let has = |bit: u64| raw.mask & bit != 0;
+        let (made, gone) = (has(mask::FAN_CREATE), has(mask::FAN_DELETE));
+        let written = has(mask::FAN_MODIFY) && !folder;
+        let merged = [made, gone, written, has(mask::FAN_ATTRIB)].iter().filter(|b| **b).count() > 1;
+        if has(mask::FAN_RENAME) {
+            return self.renamed(raw, now, folder);
+        }
+        let Some((parent, name)) = raw.place else { return };
+        if made
+            && folder
+            && let Some(object) = raw.object
+        {
+            self.paths.learn(object, parent, name);
+        }
+        let path = self.paths.path(parent, name).unwrap_or_default();
+        let mut record = self.record(Op::Create, raw, now);
+        record.path.path = path;
+        record.merged = merged;
+        if made {
+            self.push(KernelRecord { op: if folder { Op::Mkdir } else { Op::Create }, ..record.clone() });
+        }
+        if has(mask::FAN_ATTRIB) && !made && !gone {
+            self.push(KernelRecord { op: Op::Attribute, ..record.clone() });
+        }
+        if let Some(object) = raw.object {
+            let closed = has(mask::FAN_CLOSE_WRITE);
+            if written {
+                self.writes.modified(object.into(), KernelRecord { op: Op::Write, ..record.clone() });
+            }
+            if closed || gone {
+                self.writes.closed(object, |write| self.ready.push_back(Ready::Item(write)));
+            }
+        }
+        if gone {
+            self.push(KernelRecord { op: if folder { Op::Rmdir } else { Op::Delete }, ..record });
+        }
+    }
+
+    fn own_event(&mut self, raw: &Raw<'_>) {
+        let passed = raw.place.filter(|_| raw.mask & mask::FAN_DELETE != 0);
+        if let Some(number) = passed.and_then(|(_, name)| self.sentinel.number_of(name)) {
+            self.flush_writes(i64::MAX);
+            self.ready.push_back(Ready::Passed(number));
+        }
+    }
+
+    fn renamed(&mut self, raw: &Raw<'_>, now: i64, folder: bool) {
+        let (Some(old), Some(new)) = (raw.old, raw.new) else { return };
+        // What was written under the old name is told under the old name.
+        if let Some(object) = raw.object {
+            self.writes.closed(object, |write| self.ready.push_back(Ready::Item(write)));
+        }
+        let from = self.paths.path(old.0, old.1).unwrap_or_default();
+        let to = self.paths.path(new.0, new.1).unwrap_or_default();
+        if folder && let Some(object) = raw.object {
+            self.paths.learn(object, new.0, new.1);
+            if !from.is_empty() && !to.is_empty() {
+                self.paths.moved(&from, &to);
+            }
+        }
+        let mut record = self.record(Op::Rename, raw, now);
+        record.path = PathInfo { path: from, target: to, is_cut: false };
+        self.push(record);
+    }
+
+    fn record(&self, op: Op, raw: &Raw<'_>, now: i64) -> KernelRecord {
+        let mut record = KernelRecord::new(op, Phase::Observed, now);
+        record.time_error_ns = u32::try_from(now - self.read_ns).unwrap_or(u32::MAX);
+        record.who = Who { process: raw.pid, ..Who::default() };
+        record.object = raw.object.map(object_of);
+        record
+    }
+
+    fn push(&mut self, record: KernelRecord) {
+        self.ready.push_back(Ready::Item(Item::Record(Box::new(record))));
+    }
+
+    fn flush_writes(&mut self, up_to_ns: i64) {
+        self.writes.flush(up_to_ns, |write| self.ready.push_back(Ready::Item(write)));
+    }
+}
+
+fn watch(group: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
+    let folder = File::open(path)?;
+    mark(group, scope::FAN_MARK_FILESYSTEM, MASK, &CString::new(path.as_os_str().as_bytes())?)?;
+    Ok(folder)
+}
+
+fn object_of(fid: Fid<'_>) -> ObjectId {
+    ObjectId { device: 0, inode: 0, handle: fid.to_vec() }
+}
+
+impl KernelSource for Fanotify {
+    fn caps(&self) -> Caps {
+        Caps {
+            sequence: Sequencing::None,
+            loss: Loss::Marked,
+            pid: Pid::Process,
+            result: false,
+            kernel_time: false,
+            merges: true,
+            gates: false,
+            resume: ResumeKind::None,
+        }
+    }
+
+    fn pollable(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.group.as_fd())
+    }
+
+    fn next_batch(&mut self, max: usize, out: &mut Vec<Item>) -> io::Result<Progress> {
+        let mut read = true;
+        if self.ready.is_empty() {
+            read = self.read()?;
+            if !read {
+                self.flush_writes(super::writes::open_until(boot_ns()));
+            }
+        }
+        let mut given = 0;
+        while given < max
+            && let Some(ready) = self.ready.pop_front()
+        {
+            match ready {
+                Ready::Item(item) => {
+                    out.push(item);
+                    given += 1;
+                }
+                Ready::Passed(number) => self.passed = number,
+            }
+        }
+        Ok(Progress { more: read || !self.ready.is_empty(), passed: self.passed })
+    }
+
+    fn barrier(&mut self) -> Result<Barrier, NotSupported> {
+        let name = self.sentinel.touch().map_err(|_| NotSupported)?;
+        self.sentinel.number_of(name.as_bytes()).map(Barrier).ok_or(NotSupported)
+    }
+
+    fn resume_point(&self) -> Resume {
+        Resume::default()
+    }
+}
