@@ -297,12 +297,13 @@ impl Compared {
 
     pub(super) fn words(&self) -> String {
         let mut words =
-            format!("{} observed calls, {} effects, {} claims", self.calls, self.effects, self.claims);
+            [counted(self.calls, "observed call"), counted(self.effects, "effect"), counted(self.claims, "claim")]
+                .join(", ");
         if self.unchecked > 0 {
-            words.push_str(&format!("; {} claims of times when nobody looked", self.unchecked));
+            words.push_str(&format!("; {} of times when nobody looked", counted(self.unchecked, "claim")));
         }
         if self.gaps > 0 {
-            words.push_str(&format!("; {} gaps: what was not seen may have happened", self.gaps));
+            words.push_str(&format!("; {}: what was not seen may have happened", counted(self.gaps, "gap")));
         }
         words.push_str(if self.agrees() { "; they agree" } else { "; they disagree" });
         words
@@ -329,4 +330,9 @@ mod tests {
             assert_eq!(names(text, path), expected, "{text} {path}");
         }
     }
+}
+
+/// So many of something, in words.
+fn counted<N: std::fmt::Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
+    if number == N::from(1) { format!("1 {one}") } else { format!("{number} {one}s") }
 }
