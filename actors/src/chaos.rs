@@ -31,6 +31,15 @@ pub const STAGE_POINTS: &[&str] = &[
     "indexer:timer",
     "indexer:before_step",
     "indexer:after_step",
+    "kernel_sync:recover",
+    "kernel_sync:start",
+    "kernel_sync:message",
+    "kernel_sync:timer",
+    "kernel_sync:before_read",
+    "kernel_sync:after_read",
+    "kernel_sync:taken",
+    "kernel_sync:before_admit",
+    "kernel_sync:after_admit",
 ];
 
 /// Does nothing.

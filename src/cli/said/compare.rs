@@ -296,9 +296,12 @@ impl Compared {
     }
 
     pub(super) fn words(&self) -> String {
-        let mut words =
-            [counted(self.calls, "observed call"), counted(self.effects, "effect"), counted(self.claims, "claim")]
-                .join(", ");
+        let mut words = [
+            counted(self.calls, "observed call"),
+            counted(self.effects, "effect"),
+            counted(self.claims, "claim"),
+        ]
+        .join(", ");
         if self.unchecked > 0 {
             words.push_str(&format!("; {} of times when nobody looked", counted(self.unchecked, "claim")));
         }
