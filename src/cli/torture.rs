@@ -157,7 +157,7 @@ fn spread(spread: &Spread) -> String {
 
 fn print(out: &mut Out, report: &Report, kept: Option<&str>) -> Outcome {
     let mut row = |name: &str, value: &str| {
-        let name = out.paint(Style::Faint, &format!("{name:18}"));
+        let name = out.paint(Style::Faint, &format!("{name:22}"));
         out.line(&format!("{name}{value}"))
     };
     let n = |n: u64| count(n);
@@ -165,7 +165,7 @@ fn print(out: &mut Out, report: &Report, kept: Option<&str>) -> Outcome {
     let lives = format!("{} in {:.1} s, {} ended by SIGKILL", report.lives, report.seconds, report.sigkills);
     row("lives", &lives)?;
     let restarts: Vec<String> =
-        report.restarts.iter().map(|(role, times)| format!("{role} {times}")).collect();
+        report.restarts.iter().filter(|(_, n)| *n > 0).map(|(role, n)| format!("{role} {n}")).collect();
     row("disturbances", &format!("{}; restarts: {}", n(report.disturbances), restarts.join(", ")))?;
     row("hung threads", &n(report.left_behind))?;
     let io = &report.io_faults;
