@@ -165,7 +165,7 @@ fn print(out: &mut Out, report: &Report, kept: Option<&str>) -> Outcome {
     let lives = format!("{} in {:.1} s, {} ended by SIGKILL", report.lives, report.seconds, report.sigkills);
     row("lives", &lives)?;
     let restarts: Vec<String> =
-        report.restarts.iter().filter(|(_, n)| *n > 0).map(|(role, n)| format!("{role} {n}")).collect();
+        report.restarts.iter().filter(|(_, n)| **n > 0).map(|(role, n)| format!("{role} {n}")).collect();
     row("disturbances", &format!("{}; restarts: {}", n(report.disturbances), restarts.join(", ")))?;
     row("hung threads", &n(report.left_behind))?;
     let io = &report.io_faults;
