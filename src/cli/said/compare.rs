@@ -313,6 +313,11 @@ impl Compared {
     }
 }
 
+/// So many of something, in words.
+fn counted<N: std::fmt::Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
+    if number == N::from(1) { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,9 +338,4 @@ mod tests {
             assert_eq!(names(text, path), expected, "{text} {path}");
         }
     }
-}
-
-/// So many of something, in words.
-fn counted<N: std::fmt::Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
-    if number == N::from(1) { format!("1 {one}") } else { format!("{number} {one}s") }
 }
