@@ -50,8 +50,8 @@ impl Running {
             wards: wards.clone(),
             desk: desk.clone(),
         };
-        // What an earlier owner went through is not this one's.
-        deeds.tell_health();
+        // What an earlier owner went through is not this one's. For display only.
+        let _ = pipeline.record.lock.write_health(&pipeline.segments.journal(), &Health::default());
         let supervisor =
             Supervisor::start(reports, wards.clone(), pipeline.clock.clone(), options.watch, deeds)?;
         Ok(Running { wards, supervisor, lanes, desk })

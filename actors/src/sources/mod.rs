@@ -23,6 +23,7 @@ mod mounts;
 mod native;
 mod offers;
 pub mod procfs;
+mod ready;
 mod record;
 mod semj_tail;
 mod sentinel;

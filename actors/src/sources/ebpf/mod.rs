@@ -15,6 +15,7 @@ mod programs;
 mod read;
 mod sequence;
 
+use super::ready::{Ready, hand_out};
 use super::{
     Barrier, Caps, Gap, Item, KernelSource, Loss, NotSupported, Pid, Progress, Resume, ResumeKind,
     Sequencing, Unavailable, boot_ns, mounts,
@@ -47,12 +48,6 @@ const LOST: usize = 1;
 const READ_EVERY: Duration = Duration::from_millis(1);
 /// Records that may wait in memory for whoever takes them; beyond it they wait in the ring.
 const READY_MAX: usize = 500_000;
-
-/// What is queued to be handed out.
-enum Ready {
-    Item(Item),
-    Passed(u64),
-}
 
 /// How to open it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -273,18 +268,7 @@ impl KernelSource for Ebpf {
     fn next_batch(&mut self, max: usize, out: &mut Vec<Item>) -> io::Result<Progress> {
         let mut reader = self.reader.lock();
         reader.read(&self.counters);
-        let mut given = 0;
-        while given < max
-            && let Some(ready) = reader.ready.pop_front()
-        {
-            match ready {
-                Ready::Item(item) => {
-                    out.push(item);
-                    given += 1;
-                }
-                Ready::Passed(made) => self.passed = made,
-            }
-        }
+        hand_out(&mut reader.ready, &mut self.passed, max, out);
         Ok(Progress { more: !reader.ready.is_empty(), passed: self.passed })
     }
 

@@ -8,6 +8,7 @@ mod parse;
 mod paths;
 
 use super::mounts::{self, Mount};
+use super::ready::{Ready, hand_out};
 use super::sentinel::Sentinel;
 use super::writes::Writes;
 use super::{
@@ -43,13 +44,6 @@ pub struct FanotifyOptions {
     /// Let the kernel's queue grow as far as its memory reaches. Otherwise it holds 16,384 events, and what comes then
     /// is lost, with a mark.
     pub unlimited_queue: bool,
-}
-
-/// What is queued to be handed out.
-#[derive(Debug)]
-enum Ready {
-    Item(Item),
-    Passed(u64),
 }
 
 /// The source.
@@ -341,18 +335,7 @@ impl KernelSource for Fanotify {
                 self.flush_writes(super::writes::open_until(boot_ns()));
             }
         }
-        let mut given = 0;
-        while given < max
-            && let Some(ready) = self.ready.pop_front()
-        {
-            match ready {
-                Ready::Item(item) => {
-                    out.push(item);
-                    given += 1;
-                }
-                Ready::Passed(number) => self.passed = number,
-            }
-        }
+        hand_out(&mut self.ready, &mut self.passed, max, out);
         Ok(Progress { more: read || !self.ready.is_empty(), passed: self.passed })
     }
 

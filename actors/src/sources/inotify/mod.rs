@@ -6,6 +6,7 @@
 
 mod known;
 
+use super::ready::{Ready, hand_out};
 use super::sentinel::Sentinel;
 use super::writes::Writes;
 use super::{
@@ -51,13 +52,6 @@ struct Raw {
     mask: ReadFlags,
     cookie: u32,
     name: Vec<u8>,
-}
-
-/// What is queued to be handed out.
-#[derive(Debug)]
-enum Ready {
-    Item(Item),
-    Passed(u64),
 }
 
 /// The source.
@@ -412,18 +406,7 @@ impl KernelSource for Inotify {
                 self.flush_writes(super::writes::open_until(boot_ns()));
             }
         }
-        let mut given = 0;
-        while given < max
-            && let Some(ready) = self.ready.pop_front()
-        {
-            match ready {
-                Ready::Item(item) => {
-                    out.push(item);
-                    given += 1;
-                }
-                Ready::Passed(number) => self.passed = number,
-            }
-        }
+        hand_out(&mut self.ready, &mut self.passed, max, out);
         Ok(Progress { more: read || !self.ready.is_empty(), passed: self.passed })
     }
 
