@@ -5,7 +5,9 @@ use crate::sources::fanotify::{Fanotify, FanotifyOptions};
 use crate::sources::inotify::Inotify;
 use crate::sources::lineage::Lineage;
 use crate::sources::procfs::Snapshots;
+use crate::sources::seccomp::{Listener, Seccomp};
 use crate::sources::{KernelSource, Unavailable};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// Which source is wanted.
@@ -16,6 +18,8 @@ pub enum Wanted {
     Auto,
     /// Programs in the kernel; only in builds with the feature `ebpf`.
     Ebpf,
+    /// The tool's own calls wait until they have been looked at; needs a tool that is started so.
+    Seccomp,
     /// Marks on file systems.
     Fanotify,
     /// Watches on folders.
@@ -59,11 +63,15 @@ pub struct Coverage {
 /// Lets a source carry a tag for a process and all that come from it.
 pub(super) type Adopt = Box<dyn Fn(u32, u64) -> std::io::Result<()> + Send>;
 
+/// Watches the calls of a process that was started under a filter.
+pub(super) type Listen = Box<dyn Fn(Listener, Option<OwnedFd>) -> std::io::Result<()> + Send>;
+
 /// A chosen source.
 pub(super) struct Rung {
     pub(super) source: Option<Box<dyn KernelSource>>,
     pub(super) lineage: Option<Box<dyn Lineage>>,
     pub(super) adopt: Option<Adopt>,
+    pub(super) listen: Option<Listen>,
     pub(super) coverage: Coverage,
 }
 
@@ -85,6 +93,7 @@ pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
     for step in steps {
         let opened = match step {
             Wanted::Ebpf => ("ebpf", ebpf()),
+            Wanted::Seccomp => ("seccomp", seccomp()),
             Wanted::Fanotify => ("fanotify", fanotify(plan)),
             Wanted::Inotify => ("inotify", inotify(plan)),
             Wanted::Nothing | Wanted::Auto => ("none", Ok(nothing())),
@@ -138,7 +147,7 @@ fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, coverage })
+    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, listen: None, coverage })
 }
 
 fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
@@ -162,7 +171,7 @@ fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, coverage })
+    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, listen: None, coverage })
 }
 
 #[cfg(feature = "ebpf")]
@@ -193,12 +202,46 @@ fn ebpf() -> Result<Rung, Unavailable> {
         ..Coverage::default()
     };
     let adopt: Adopt = Box::new(move |tgid, tag| tags.adopt(tgid, tag));
-    Ok(Rung { source: Some(Box::new(source)), lineage: None, adopt: Some(adopt), coverage })
+    Ok(Rung { source: Some(Box::new(source)), lineage: None, adopt: Some(adopt), listen: None, coverage })
 }
 
 #[cfg(not(feature = "ebpf"))]
 fn ebpf() -> Result<Rung, Unavailable> {
     Err(crate::sources::no_ebpf())
+}
+
+fn seccomp() -> Result<Rung, Unavailable> {
+    let source = Seccomp::open()?;
+    let mut coverage = Coverage {
+        source: "seccomp",
+        observed: texts(&[
+            "calls of the tool's processes that made, wrote, cut, renamed, linked or removed files or changed their attributes, in the order in which they were entered",
+        ]),
+        not_observed: texts(&NEVER),
+        ..Coverage::default()
+    };
+    coverage.not_observed.extend(texts(&[
+        "changes by others",
+        "results: what was there before and after a call tells whether it had an effect, and calls without one are only counted",
+        "each write: a file that was opened to be written is told once when its size or time has changed, whoever wrote it",
+        "io_uring and 32-bit calls, sockets made by bind",
+    ]));
+    let lineage = lineage(&mut coverage.not_observed);
+    coverage.lineage = lineage.name();
+    let watch = source.watch();
+    let adopted = watch.clone();
+    let adopt: Adopt = Box::new(move |_, tag| {
+        adopted.adopt(tag);
+        Ok(())
+    });
+    let listen: Listen = Box::new(move |listener, keeper| watch.begin(listener, keeper));
+    Ok(Rung {
+        source: Some(Box::new(source)),
+        lineage: Some(lineage),
+        adopt: Some(adopt),
+        listen: Some(listen),
+        coverage,
+    })
 }
 
 fn nothing() -> Rung {
@@ -208,5 +251,5 @@ fn nothing() -> Rung {
         not_observed: texts(&["everything but the call itself, its exit code and its duration"]),
         ..Coverage::default()
     };
-    Rung { source: None, lineage: None, adopt: None, coverage }
+    Rung { source: None, lineage: None, adopt: None, listen: None, coverage }
 }
