@@ -370,10 +370,13 @@ fn the_sources_of_this_machine_are_told_with_what_each_needs() {
     let world = world();
     let lines = world.json(&["kernel", "sources", "--json"]);
     let names: Vec<&str> = lines.iter().map(|l| l["source"].as_str().unwrap()).collect();
-    assert_eq!(names, ["ebpf", "fanotify", "inotify", "process connector", "/proc snapshots", "semj_tail"]);
+    assert_eq!(
+        names,
+        ["ebpf", "seccomp", "fanotify", "inotify", "process connector", "/proc snapshots", "semj_tail"]
+    );
     for line in &lines {
         assert_eq!(line["available"].as_bool().unwrap(), line["need"].is_null(), "{line}");
         assert_eq!(line["available"].as_bool().unwrap(), line["remedy"].is_null(), "{line}");
     }
-    assert!(lines[2]["available"].as_bool().unwrap());
+    assert!(lines[3]["available"].as_bool().unwrap());
 }
