@@ -16,6 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
 /// Set in a process that is the tool of a test: the folder it works in.
@@ -246,25 +247,28 @@ fn keepers() -> BTreeSet<u32> {
     all.filter(keeps).filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// Where in the tool's work its watcher is killed: in each round somewhere else, for a call may be in hand or not.
+const KILLS: usize = 12;
+
 #[test]
-fn a_tool_goes_on_rightly_when_semj_is_killed() {
-    let Some(world) = world() else { return };
-    // The last word is said through a file, for the reader of the tool's output is gone by then.
-    let script = "echo up; i=0; while [ $i -lt 400 ]; do echo $i > f$i && mv f$i g$i && rm g$i || exit 1; i=$((i+1)); done; \
-                  read go; mkdir after && echo right > after/end";
-    let mut child = run(&world, &["-q", "--", "sh", "-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    child.kill().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    child.wait().unwrap();
-    stdin.write_all(b"go\n").unwrap();
-    wait_until("the tool's end", || fs::read(world.path("w/after/end")).is_ok_and(|t| t == b"right\n"));
-    assert_eq!(fs::read_dir(world.path("w")).unwrap().count(), 1, "every file was removed");
+fn a_tool_goes_on_rightly_whenever_semj_is_killed() {
+    for round in 0..KILLS {
+        let Some(world) = world() else { return };
+        let script = "i=0; while [ $i -lt 60 ]; do echo $i > f$i && : >> f$i && mv -n f$i g$i && rm g$i || exit 1; echo $i; \
+                      i=$((i+1)); done; mkdir after && echo right > after/end";
+        let mut child =
+            run(&world, &["-q", "--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let (to, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || stdout.lines().map(Result::unwrap).try_for_each(|line| to.send(line)));
+        let next = || lines.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        while next() != (round * 4).to_string() {}
+        child.kill().unwrap();
+        child.wait().unwrap();
+        while next() != "59" {}
+        wait_until("the end", || fs::read(world.path("w/after/end")).is_ok_and(|t| t == b"right\n"));
+        assert_eq!(fs::read_dir(world.path("w")).unwrap().count(), 1, "every file was removed");
+    }
 }
 
 #[test]

@@ -151,3 +151,54 @@ impl Hand {
         sent
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd as _;
+    use std::sync::mpsc::channel;
+
+    /// Lets `getppid` wait for the listener, and everything else go on.
+    fn filter() -> [Instruction; 4] {
+        let instruction = |code, value, then, or_else| Instruction { code, then, or_else, value };
+        [
+            instruction(0x20, 0, 0, 0),
+            instruction(0x15, libc::SYS_getppid as u32, 0, 1),
+            instruction(0x06, NOTIFY, 0, 0),
+            instruction(0x06, ALLOW, 0, 0),
+        ]
+    }
+
+    #[test]
+    fn a_call_in_hand_can_be_let_go_by_whoever_shares_the_memory() {
+        let (to, from) = channel();
+        let caller = std::thread::spawn(move || {
+            let listener = listen(&filter()).or_else(|_| {
+                gain_no_privileges()?;
+                listen(&filter())
+            });
+            let listens = listener.is_ok();
+            to.send(listener).unwrap();
+            listens.then(std::os::unix::process::parent_id)
+        });
+        let listener = match from.recv().unwrap() {
+            Ok(listener) => listener,
+            Err(e) => return println!("skipped: nobody can listen to calls here: {e}"),
+        };
+        // SAFETY: the name ends with a zero byte.
+        let file = owned(libc::c_long::from(unsafe { libc::memfd_create(c"hand".as_ptr(), 0) })).unwrap();
+        // SAFETY: the call takes two numbers.
+        done(libc::c_long::from(unsafe { libc::ftruncate(file.as_raw_fd(), HAND_BYTES as i64) })).unwrap();
+        let (mut first, second) = (Hand::map(file.as_fd()).unwrap(), Hand::map(file.as_fd()).unwrap());
+        assert_eq!(second.id(), 0);
+        let waiting = first.receive(listener.as_fd()).unwrap();
+        assert_eq!(i64::from(waiting.number), libc::SYS_getppid);
+        assert!(waiting.id != 0 && waiting.id == second.id());
+        // Whoever received it is gone without an answer.
+        drop(first);
+        second.go_on(listener.as_fd()).unwrap();
+        assert_eq!(second.id(), 0);
+        assert_eq!(caller.join().unwrap(), Some(std::os::unix::process::parent_id()));
+        assert!(second.go_on(listener.as_fd()).is_err(), "nobody waits any more");
+    }
+}
