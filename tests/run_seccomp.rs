@@ -317,7 +317,9 @@ fn for_somebody_else(world: &World) -> Option<PathBuf> {
     open(world.root());
     open(&world.path("w"));
     let binary = world.path("semj");
-    fs::copy(env!("CARGO_BIN_EXE_semj"), &binary).unwrap();
+    // By another process: one that this process starts meanwhile would hold the file open for writing.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_semj")).arg(&binary).status().unwrap();
+    assert!(copied.success());
     open(&binary);
     Some(binary)
 }
@@ -351,7 +353,7 @@ fn a_program_that_loses_its_privileges_is_told_with_the_way_out() {
     let Some(world) = world() else { return };
     let Some(binary) = for_somebody_else(&world) else { return };
     let program = world.path("w/raised");
-    fs::copy("/bin/true", &program).unwrap();
+    assert!(Command::new("cp").arg("/bin/true").arg(&program).status().unwrap().success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
     let output = as_somebody_else(&world, &binary, "./raised; ./raised; true");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

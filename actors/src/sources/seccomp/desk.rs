@@ -216,8 +216,11 @@ impl Desk {
         device.is_some_and(|d| self.no_files.contains(&d))
     }
 
-    /// The thread is here, so it has left all calls before.
+    /// The thread is here, so it has left all calls before, and has perhaps written what it opened.
     fn settle_thread(&mut self, thread: u32) {
+        if let Some((object, path)) = self.follows.last_of(thread) {
+            self.look_at_followed(object, &path);
+        }
         while let Some(at) = self.unknown.iter().position(|u| u.waiting.thread == thread) {
             let unknown = self.unknown.remove(at);
             self.settle(unknown, true);

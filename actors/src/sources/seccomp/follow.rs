@@ -34,6 +34,8 @@ struct Follow {
 #[derive(Debug, Default)]
 pub(super) struct Follows {
     open: HashMap<Object, Follow>,
+    /// What each thread opened last.
+    last: HashMap<u32, Object>,
     /// When to look at which; one that is not due then any more is passed over.
     due: BinaryHeap<Reverse<(i64, Object)>>,
 }
@@ -42,6 +44,7 @@ impl Follows {
     /// A process has it open from now on, as `state` shows it.
     pub(super) fn opened(&mut self, path: Vec<u8>, state: &State, who: Who, now_ns: i64) {
         if self.open.len() >= FOLLOWED_MAX {
+            self.last.clear();
             let any = self.open.keys().next().copied();
             any.and_then(|object| self.open.remove(&object));
         }
@@ -58,6 +61,7 @@ impl Follows {
             wait_ns: FIRST_LOOK_NS,
             due_ns,
         };
+        self.last.insert(follow.who.thread, state.object());
         self.open.insert(state.object(), follow);
         self.due.push(Reverse((due_ns, state.object())));
     }
@@ -70,6 +74,7 @@ impl Follows {
             return None;
         }
         let follow = self.open.remove(&state.object())?;
+        self.last.remove(&follow.who.thread);
         let since = (follow.as_it_was_ns, now_ns);
         let mut record = written(follow.path, state, follow.who, since);
         record.merged = follow.several;
@@ -101,6 +106,16 @@ impl Follows {
                 follow.path = [to, rest].concat();
             }
         }
+    }
+
+    /// What the thread opened last, if that is still followed: by its next call it has often written it.
+    pub(super) fn last_of(&mut self, thread: u32) -> Option<(Object, Vec<u8>)> {
+        let object = *self.last.get(&thread)?;
+        let follow = self.open.get(&object).filter(|f| f.who.thread == thread);
+        if follow.is_none() {
+            self.last.remove(&thread);
+        }
+        follow.map(|f| (object, f.path.clone()))
     }
 
     /// When somebody has to be looked at.
