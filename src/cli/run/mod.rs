@@ -93,7 +93,10 @@ impl Run {
         let observed = self.observed(context, &journal, plan, &cwd);
         let closed = context.close(journal);
         let (code, said) = observed?;
-        closed?;
+        // The tool has run, and its caller asks for its exit code.
+        if let Err(ended) = closed {
+            super::out::complain(&ended.message);
+        }
         if let Some(said) = said {
             eprint!("{said}");
         }
