@@ -118,7 +118,10 @@ fn texts(texts: &[&str]) -> Vec<String> {
 }
 
 fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
-    let source = Fanotify::open(FanotifyOptions { unlimited_queue: !plan.limited_queue })?;
+    let source = Fanotify::open(FanotifyOptions {
+        unlimited_queue: !plan.limited_queue,
+        ..FanotifyOptions::default()
+    })?;
     let mut coverage = Coverage {
         source: "fanotify",
         observed: texts(&[

@@ -2,7 +2,7 @@
 //! (CAP_SYS_ADMIN, and CAP_DAC_READ_SEARCH to find the paths).
 //!
 //! It tells neither time nor result and has no sequence; several changes of one object by one process may come as one
-//! event. What happens in this very process is left out: the journal's own writes would never end otherwise.
+//! event. What happens in this very process is left out unless it is asked for.
 
 mod parse;
 mod paths;
@@ -44,6 +44,8 @@ pub struct FanotifyOptions {
     /// Let the kernel's queue grow as far as its memory reaches. Otherwise it holds 16,384 events, and what comes then
     /// is lost, with a mark.
     pub unlimited_queue: bool,
+    /// Tell what this very process does, too; whoever journals it must leave the journal's own files out.
+    pub own_process: bool,
 }
 
 /// The source.
@@ -51,6 +53,7 @@ pub struct FanotifyOptions {
 pub struct Fanotify {
     group: OwnedFd,
     own: u32,
+    own_process: bool,
     buffer: Vec<u8>,
     paths: Paths,
     writes: Writes<Box<[u8]>>,
@@ -111,6 +114,7 @@ impl Fanotify {
         let mut source = Fanotify {
             group,
             own: std::process::id(),
+            own_process: options.own_process,
             buffer: vec![0; READ_BYTES],
             paths,
             writes: Writes::default(),
@@ -213,8 +217,8 @@ impl Fanotify {
             };
             return self.ready.push_back(Ready::Item(Item::Gap(gap)));
         }
-        if raw.pid == self.own {
-            return self.own_event(raw);
+        if raw.pid == self.own && (self.passes(raw) || !self.own_process) {
+            return;
         }
         let folder = raw.mask & mask::FAN_ONDIR != 0;
         let has = |bit: u64| raw.mask & bit != 0;
@@ -255,12 +259,16 @@ impl Fanotify {
         }
     }
 
-    fn own_event(&mut self, raw: &Raw<'_>) {
-        let passed = raw.place.filter(|_| raw.mask & mask::FAN_DELETE != 0);
-        if let Some(number) = passed.and_then(|(_, name)| self.sentinel.number_of(name)) {
+    /// Whether it is the sentinel's: everything before it was read then.
+    fn passes(&mut self, raw: &Raw<'_>) -> bool {
+        let Some((_, name)) = raw.place.filter(|(_, name)| self.sentinel.is_own(name)) else { return false };
+        if let Some(number) = self.sentinel.number_of(name)
+            && raw.mask & mask::FAN_DELETE != 0
+        {
             self.flush_writes(i64::MAX);
             self.ready.push_back(Ready::Passed(number));
         }
+        true
     }
 
     fn renamed(&mut self, raw: &Raw<'_>, now: i64, folder: bool) {
