@@ -72,14 +72,14 @@ pub(super) fn of_record(
                 event = event.tag(TAG_ORPHAN);
             }
         }
-        Verdict::External | Verdict::Elsewhere => {
+        Verdict::External | Verdict::Unexplained | Verdict::Elsewhere => {
             event = event.tag(TAG_EXTERNAL);
             if record.op.name().is_none() {
                 event = event.name("semj.external_change");
             }
         }
     }
-    event.payload(payload(record))
+    event.payload(payload(record, verdict))
 }
 
 /// Whether it was done after the call had returned: for certain, not only read later.
@@ -88,7 +88,7 @@ fn is_after(call: &Call, record: &KernelRecord) -> bool {
     call.ended_ns.is_some_and(|ended| earliest > ended)
 }
 
-fn payload(record: &KernelRecord) -> Value {
+fn payload(record: &KernelRecord, verdict: Verdict) -> Value {
     let mut payload = Map::new();
     let mut put = |key: &str, value: Value| drop(payload.insert(format!("semj.{key}"), value));
     put("phase", record.phase.name().into());
@@ -118,6 +118,10 @@ fn payload(record: &KernelRecord) -> Value {
     }
     if let Some(result) = record.result {
         put("result", result.into());
+    }
+    if let Some((strength, words)) = verdict.others() {
+        put("strength", strength.into());
+        put("evidence", words.into());
     }
     Value::Object(payload)
 }

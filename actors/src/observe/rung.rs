@@ -29,6 +29,9 @@ pub enum Wanted {
 pub struct Plan {
     /// Which source.
     pub wanted: Wanted,
+    /// Which witness, beside a source that sees only the tool's own processes: [`Wanted::Fanotify`], [`Wanted::Inotify`],
+    /// [`Wanted::Nothing`], or the best of them.
+    pub witness: Wanted,
     /// Where changes by others matter, and all that a source without processes looks at.
     pub folders: Vec<PathBuf>,
     /// Folders that are left out: the journal's own.
@@ -42,6 +45,8 @@ pub struct Plan {
 pub struct Coverage {
     /// The source's name.
     pub source: &'static str,
+    /// The name of the source that sees what others change, where the first one does not.
+    pub witness: Option<&'static str>,
     /// How processes are followed.
     pub lineage: &'static str,
     /// What is seen.
@@ -59,9 +64,17 @@ pub struct Coverage {
 /// Lets a source carry a tag for a process and all that come from it.
 pub(super) type Adopt = Box<dyn Fn(u32, u64) -> std::io::Result<()> + Send>;
 
+/// A source that sees all changes in the watched folders, whoever makes them.
+#[derive(Debug)]
+pub(super) struct Witness {
+    pub(super) source: Box<dyn KernelSource>,
+    pub(super) name: &'static str,
+}
+
 /// A chosen source.
 pub(super) struct Rung {
     pub(super) source: Option<Box<dyn KernelSource>>,
+    pub(super) witness: Option<Witness>,
     pub(super) lineage: Option<Box<dyn Lineage>>,
     pub(super) adopt: Option<Adopt>,
     pub(super) coverage: Coverage,
@@ -84,7 +97,7 @@ pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
     let steps: Vec<Wanted> = if plan.wanted == Wanted::Auto { ladder.to_vec() } else { vec![plan.wanted] };
     for step in steps {
         let opened = match step {
-            Wanted::Ebpf => ("ebpf", ebpf()),
+            Wanted::Ebpf => ("ebpf", ebpf(plan)),
             Wanted::Fanotify => ("fanotify", fanotify(plan)),
             Wanted::Inotify => ("inotify", inotify(plan)),
             Wanted::Nothing | Wanted::Auto => ("none", Ok(nothing())),
@@ -92,6 +105,7 @@ pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
         match opened {
             (_, Ok(mut rung)) => {
                 rung.coverage.folders.clone_from(&plan.folders);
+                tried.append(&mut rung.coverage.tried);
                 rung.coverage.tried = tried;
                 return Ok(rung);
             }
@@ -141,7 +155,7 @@ fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, coverage })
+    Ok(Rung { source: Some(Box::new(source)), witness: None, lineage: Some(lineage), adopt: None, coverage })
 }
 
 fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
@@ -165,17 +179,64 @@ fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, coverage })
+    Ok(Rung { source: Some(Box::new(source)), witness: None, lineage: Some(lineage), adopt: None, coverage })
+}
+
+/// Opens the best source that sees what others change in the watched folders, for use beside one that sees only the tool's
+/// own processes; what it adds goes into the coverage, and so does that there is none.
+#[cfg_attr(not(feature = "ebpf"), allow(dead_code, reason = "no source here needs one"))]
+pub(super) fn witness(plan: &Plan, coverage: &mut Coverage) -> Option<Witness> {
+    let ladder = [Wanted::Fanotify, Wanted::Inotify];
+    let is_wanted = |step: &&Wanted| plan.witness == Wanted::Auto || plan.witness == **step;
+    for step in ladder.iter().filter(is_wanted) {
+        let opened = match step {
+            Wanted::Fanotify => fanotify_witness(plan, coverage),
+            _ => inotify_witness(plan, coverage),
+        };
+        match opened {
+            Ok(witness) => {
+                coverage.witness = Some(witness.name);
+                return Some(witness);
+            }
+            Err((name, why)) => coverage.tried.push((name, why)),
+        }
+    }
+    coverage.not_observed.push("changes by others".to_owned());
+    None
+}
+
+fn fanotify_witness(plan: &Plan, coverage: &mut Coverage) -> Result<Witness, (&'static str, Unavailable)> {
+    let options = FanotifyOptions { unlimited_queue: !plan.limited_queue, ..FanotifyOptions::default() };
+    let source = Fanotify::open(options).map_err(|why| ("fanotify as witness", why))?;
+    coverage.refused.extend_from_slice(source.refused());
+    coverage
+        .observed
+        .push("changes by others in watched folders, by process, as fanotify sees them".to_owned());
+    Ok(Witness { source: Box::new(source), name: "fanotify" })
+}
+
+fn inotify_witness(plan: &Plan, coverage: &mut Coverage) -> Result<Witness, (&'static str, Unavailable)> {
+    let source = Inotify::open(&plan.folders, &plan.left_out).map_err(|why| ("inotify as witness", why))?;
+    coverage.refused.extend_from_slice(source.refused());
+    coverage.observed.push(format!(
+        "changes in {} watched folders that no call of the tool explains, as inotify sees them",
+        source.watched()
+    ));
+    coverage.not_observed.extend(texts(&[
+        "which process made a change that no call of the tool explains",
+        "changes by others to a file that the tool changed in the same way within a second",
+    ]));
+    Ok(Witness { source: Box::new(source), name: "inotify" })
 }
 
 #[cfg(feature = "ebpf")]
-fn ebpf() -> Result<Rung, Unavailable> {
+fn ebpf(plan: &Plan) -> Result<Rung, Unavailable> {
     use crate::sources::ebpf::{Ebpf, EbpfOptions};
     let source = Ebpf::open(EbpfOptions::default())?;
     let tags = source.tags().map_err(|e| {
         Unavailable::new("one more open file", "raise the limit of open files (ulimit -n)").because(&e)
     })?;
-    let coverage = Coverage {
+    let mut coverage = Coverage {
         source: "ebpf",
         lineage: "tags inherited in the kernel",
         observed: texts(&[
@@ -185,7 +246,6 @@ fn ebpf() -> Result<Rung, Unavailable> {
         not_observed: [
             &texts(&NEVER)[..],
             &texts(&[
-                "changes by others",
                 "calls that failed",
                 "writes to an open file after the first one",
                 "io_uring and 32-bit calls",
@@ -196,11 +256,12 @@ fn ebpf() -> Result<Rung, Unavailable> {
         ..Coverage::default()
     };
     let adopt: Adopt = Box::new(move |tgid, tag| tags.adopt(tgid, tag));
-    Ok(Rung { source: Some(Box::new(source)), lineage: None, adopt: Some(adopt), coverage })
+    let witness = witness(plan, &mut coverage);
+    Ok(Rung { source: Some(Box::new(source)), witness, lineage: None, adopt: Some(adopt), coverage })
 }
 
 #[cfg(not(feature = "ebpf"))]
-fn ebpf() -> Result<Rung, Unavailable> {
+fn ebpf(_plan: &Plan) -> Result<Rung, Unavailable> {
     Err(crate::sources::no_ebpf())
 }
 
@@ -211,5 +272,5 @@ fn nothing() -> Rung {
         not_observed: texts(&["everything but the call itself, its exit code and its duration"]),
         ..Coverage::default()
     };
-    Rung { source: None, lineage: None, adopt: None, coverage }
+    Rung { source: None, witness: None, lineage: None, adopt: None, coverage }
 }

@@ -29,12 +29,13 @@ impl Report<'_> {
             End::Signal(signal) => format!("signal {signal}"),
         };
         let mut text = format!(
-            "semj: {how} after {:.1} ms; {}, {} on {}, seen by {}{}\n",
+            "semj: {how} after {:.1} ms; {}, {} on {}, seen by {}{}{}\n",
             self.duration_ns as f64 / 1e6,
             out::counted(f.processes, "process"),
             out::counted(touched.effects(), "effect"),
             out::counted(touched.paths.len() as u64, "path"),
             self.coverage.source,
+            self.coverage.witness.map(|w| format!(" beside {w}")).unwrap_or_default(),
             if f.is_complete { "" } else { ", not complete" },
         );
         for (path, done) in touched.paths.iter().take(PATHS_SHOWN) {
@@ -95,6 +96,7 @@ impl Report<'_> {
             "call": self.call.id.to_string(),
             "session": self.call.session,
             "source": self.coverage.source,
+            "witness": self.coverage.witness,
             "exit_code": self.ended.code(),
             "signal": self.ended.signal(),
             "duration_ns": self.duration_ns,

@@ -37,6 +37,8 @@ const MASK: u64 = mask::FAN_CREATE
     | mask::FAN_ONDIR;
 /// Bytes read at once; an event takes about 150.
 const READ_BYTES: usize = 256 << 10;
+/// An event takes no more: two names and three handles.
+const EVENT_BYTES_MAX: usize = 1 << 10;
 
 /// How to open it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,6 +62,7 @@ pub struct Fanotify {
     sentinel: Sentinel,
     ready: VecDeque<Ready>,
     passed: u64,
+    /// Nothing that happened before waits to be read, BOOTTIME in ns.
     read_ns: i64,
     watched: Vec<PathBuf>,
     refused: Vec<(PathBuf, String)>,
@@ -168,6 +171,7 @@ impl Fanotify {
     /// Reads what there is, at most one buffer full. False when there was nothing.
     fn read(&mut self) -> io::Result<bool> {
         let mut buffer = std::mem::take(&mut self.buffer);
+        let before = boot_ns().cast_signed();
         let length = match rustix::io::read(&self.group, buffer.as_mut_slice()) {
             Ok(length) => length,
             Err(Errno::AGAIN | Errno::INTR) => 0,
@@ -184,7 +188,9 @@ impl Fanotify {
             rest = rest.get(length..).unwrap_or_default();
             self.take(&raw, now);
         }
-        self.read_ns = now;
+        if length + EVENT_BYTES_MAX < buffer.len() {
+            self.read_ns = before;
+        }
         self.buffer = buffer;
         Ok(length > 0)
     }
