@@ -63,6 +63,23 @@ fn numbers(events: &[Value]) -> Vec<u64> {
 }
 
 #[test]
+fn a_tool_keeps_its_exit_code_and_its_report_when_the_journal_finds_no_room() {
+    let world = World::new();
+    let Some(small) = Small::mount(world.path("small"), "2m") else { return };
+    let journal = small.path("j");
+    let script = "i=0; while [ $i -lt 6000 ]; do : > f$i; i=$((i+1)); done; echo made; exit 3";
+    let tool = ["run", "--source", "inotify", "-j", journal.to_str().unwrap(), "--", "sh", "-c", script];
+    let output = world.command(&tool).current_dir(world.path(".")).output().unwrap();
+    let said = complaint(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert_eq!(output.stdout, b"made\n");
+    assert!(said.contains("not all of it is in the journal") && said.contains("exit 3"), "{said}");
+    assert!(said.contains("the disk is full"), "{said}");
+    let report = world.json(&["verify", "--json", "-j", journal.to_str().unwrap()]);
+    assert_eq!(report[0]["intact"], true, "{report:?}");
+}
+
+#[test]
 fn append_tells_of_a_full_disk_and_loses_nothing_it_acknowledged() {
     let world = World::new();
     let Some(small) = Small::mount(world.path("small"), "4m") else { return };

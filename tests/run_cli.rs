@@ -234,8 +234,7 @@ fn what_others_change_is_told_as_theirs() {
     fs::write(world.path("w/by-hand"), "x").unwrap();
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
-    if !knows_processes(&world) || source_of(&world) == "ebpf" {
-        println!("skipped: this source sees nobody but the tool");
+    if !knows_processes(&world) {
         return;
     }
     let external = events(&world, &["--tag", "external"]);
@@ -243,6 +242,97 @@ fn what_others_change_is_told_as_theirs() {
         external.iter().all(|e| e["links"].is_null() && e["path"].as_str().unwrap().ends_with("by-hand"))
     );
     assert!(!external.is_empty());
+}
+
+/// `semj run` with eBPF beside this witness, while the test changes files, too; nothing where there is no eBPF.
+#[cfg(feature = "ebpf")]
+fn beside(witness: &str) -> Option<World> {
+    let world = world();
+    fs::write(world.path("w/before"), "x").unwrap();
+    let script = "echo up; read go; mkdir d; echo x > d/f; mv d/f d/g; chmod 600 d/g; rm d/g; rmdir d; \
+                  echo y > mine; mkfifo pipe; ln -s mine link; (echo a; sh -c 'echo b') > shared";
+    let args = ["--source", "ebpf", "--witness", witness, "--", "sh", "-ec", script];
+    let mut command = run(&world, &args);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    if line.is_empty() {
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(2), "{said}");
+        println!("skipped: {said}");
+        return None;
+    }
+    fs::write(world.path("w/theirs"), "x").unwrap();
+    fs::write(world.path("w/before"), "y").unwrap();
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    fs::write(world.path("w/after"), "nobody looks any more").unwrap();
+    Some(world)
+}
+
+#[cfg(feature = "ebpf")]
+#[test]
+fn a_witness_tells_what_others_change_and_the_tools_own_effects_stay_told_once() {
+    for witness in ["fanotify", "inotify"] {
+        let Some(world) = beside(witness) else { return };
+        let coverage = &events(&world, &["--name", "semj.coverage"])[0]["payload"];
+        if coverage["semj.witness"].is_null() {
+            println!("skipped: no {witness} here: {}", coverage["semj.tried"]);
+            continue;
+        }
+        assert_eq!(coverage["semj.witness"], witness);
+        let root = fs::canonicalize(world.path("w")).unwrap();
+        let (mut own, mut others) = (Vec::new(), BTreeSet::new());
+        for event in events(&world, &["--category", "filesystem", "--tag", "observed"]) {
+            let Ok(path) = Path::new(event["path"].as_str().unwrap()).strip_prefix(&root) else { continue };
+            let kind = event["type"].as_str().unwrap().trim_start_matches("filesystem.");
+            let what = format!("{kind} {}", path.display());
+            if event["links"].is_null() {
+                assert_eq!(event["source"], witness, "{what}");
+                assert!(event["tags"].as_array().unwrap().contains(&Value::from("external")), "{event}");
+                let known = event["pid"] == std::process::id();
+                assert_eq!((known, event["payload"]["semj.strength"] == 95), (witness == "fanotify", known));
+                others.insert(what);
+            } else {
+                assert_eq!(event["links"][0]["strength"], 100, "{what}");
+                own.push(what);
+            }
+        }
+        own.sort();
+        let mut expected = vec![
+            "mkdir d",
+            "create d/f",
+            "write d/f",
+            "rename d/f",
+            "chmod d/g",
+            "delete d/g",
+            "rmdir d",
+            "create mine",
+            "write mine",
+            "create pipe",
+            "symlink link",
+            "create shared",
+            "write shared",
+        ];
+        expected.sort_unstable();
+        assert_eq!(own, expected, "{witness}");
+        let expected = ["create theirs", "write before", "write theirs"].map(str::to_owned);
+        assert_eq!(others, BTreeSet::from(expected), "{witness}");
+        let ends = events(&world, &["--type", "observability.trace_span_end"]);
+        assert_eq!(ends[0]["payload"]["semj.complete"], true);
+    }
+}
+
+#[cfg(feature = "ebpf")]
+#[test]
+fn without_a_witness_changes_by_others_are_not_told_and_the_journal_says_so() {
+    let Some(world) = beside("none") else { return };
+    let coverage = &events(&world, &["--name", "semj.coverage"])[0]["payload"];
+    assert!(coverage["semj.witness"].is_null());
+    assert!(coverage["semj.not_observed"].as_array().unwrap().contains(&"changes by others".into()));
+    assert!(events(&world, &["--tag", "external"]).is_empty());
 }
 
 /// Not a test by itself: the tool of the next one.

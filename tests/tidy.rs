@@ -1,6 +1,7 @@
 //! A test that checks the sources: who may know whom, how long a file may be, and that what is listed exists.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -159,5 +160,28 @@ fn links_in_documents_lead_somewhere() {
                 assert!(folder.join(file).exists(), "{}: {target} does not exist", path.display());
             }
         }
+    }
+}
+
+#[test]
+fn every_failpoint_is_listed_and_stands_for_one_place() {
+    let lists =
+        [("storage/src", semj_storage::chaos::POINTS), ("actors/src", semj_actors::chaos::STAGE_POINTS)];
+    for (folder, listed) in lists {
+        let call = ["chaos::", "point(\""].concat();
+        let mut found = Vec::new();
+        for (_, text) in files(&[folder], "rs") {
+            let names = text.split(&call).skip(1).filter_map(|rest| rest.split('"').next());
+            found.extend(names.map(str::to_owned));
+        }
+        // A handler has the same name in each of its messages.
+        let is_shared =
+            |name: &str| [":message", ":recover", ":start", ":timer"].iter().any(|e| name.ends_with(e));
+        let once: Vec<_> = found.iter().filter(|name| !is_shared(name)).collect();
+        let unique: BTreeSet<_> = once.iter().collect();
+        assert_eq!(once.len(), unique.len(), "{folder}: a name stands for one place: {once:?}");
+        let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!(found, listed.iter().copied().collect(), "{folder}");
+        assert_eq!(found.len(), listed.len(), "{folder}: listed twice");
     }
 }

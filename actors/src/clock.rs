@@ -23,8 +23,7 @@ pub struct SystemClock {
 impl SystemClock {
     /// Reads the boot id; where the system tells none it is nil.
     pub fn new() -> Self {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        SystemClock { boot_id: Uuid::parse_str(text.trim()).unwrap_or_default() }
+        SystemClock { boot_id: crate::sources::boot_id() }
     }
 }
 

@@ -44,52 +44,21 @@ impl Pipeline {
         let mut slot = run.writer.lock();
         let Some(writer) = slot.as_mut() else { return Commit::Void };
         self.hold(role, Some(Span { first, last }));
-        if planted(Bug::ReleaseBeforeCommit) {
-            self.ledger.release(last);
-        }
-        crate::chaos::point("persister:before_append");
-        crate::chaos::swallow("persister", batch.block.stored());
-        let appended = match &batch.refused {
-            Some((chunk, _)) => self.set_refused_aside(chunk).map_err(AppendError::from),
-            None => Ok(()),
-        };
-        let appended =
-            appended.and_then(|()| writer.append(&mut batch.block, batch.epoch, self.clock.wall_ns()));
-        match appended {
+        match self.append(writer, &mut batch) {
             Ok(()) => {}
             Err(AppendError::Full(_)) => {
                 self.hold(role, None);
                 return Commit::Full(batch);
             }
-            Err(AppendError::Disk(e)) => {
+            // It belongs to a run that is over; whatever it held comes again, from behind what is written.
+            Err(AppendError::OutOfOrder { .. } | AppendError::Fenced { .. }) => return Commit::Void,
+            Err(e) => {
                 drop(slot);
                 self.poison(&format!("writing events {first} to {last} failed: {e}"));
                 return Commit::Void;
             }
-            // It belongs to a run that is over; whatever it held comes again, from behind what is written.
-            Err(AppendError::OutOfOrder { .. } | AppendError::Fenced { .. }) => return Commit::Void,
-            Err(other) => {
-                drop(slot);
-                self.poison(&other.to_string());
-                return Commit::Void;
-            }
         }
-        // Whatever crashes from here on, the next run goes on behind this batch: all that must be known of it is noted.
-        if !planted(Bug::SegmentUnknown) {
-            self.note_segment(writer);
-        }
-        if let Some((chunk, reason)) = &batch.refused {
-            if !planted(Bug::RefuseWithoutNotice) {
-                self.watermark.refuse(first, last, reason);
-            }
-            if !planted(Bug::RefusedIdStaysTaken) {
-                self.ledger.forget_refused(chunk);
-            }
-            if !planted(Bug::RefuseSilently) && !planted(Bug::RefusalNotedLate) {
-                self.refusals.note(chunk, reason);
-            }
-        }
-        self.watermark.set_written(last);
+        self.note_appended(writer, &batch);
         crate::chaos::point("persister:before_sync");
         if planted(Bug::SegmentUnknown) {
             self.note_segment(writer);
@@ -116,6 +85,39 @@ impl Pipeline {
                 Commit::Void
             }
         }
+    }
+
+    /// The one write; what it refuses is set aside before.
+    fn append(&self, writer: &mut LogWriter, batch: &mut CommitBatch) -> Result<(), AppendError> {
+        if planted(Bug::ReleaseBeforeCommit) {
+            self.ledger.release(batch.block.last_sequence());
+        }
+        crate::chaos::point("persister:before_append");
+        crate::chaos::swallow("persister", batch.block.stored());
+        if let Some((chunk, _)) = &batch.refused {
+            self.set_refused_aside(chunk)?;
+        }
+        writer.append(&mut batch.block, batch.epoch, self.clock.wall_ns())
+    }
+
+    /// Whatever crashes after the write, the next run goes on behind this batch: all that must be known of it is noted.
+    fn note_appended(&self, writer: &LogWriter, batch: &CommitBatch) {
+        let (first, last) = (batch.block.first_sequence(), batch.block.last_sequence());
+        if !planted(Bug::SegmentUnknown) {
+            self.note_segment(writer);
+        }
+        if let Some((chunk, reason)) = &batch.refused {
+            if !planted(Bug::RefuseWithoutNotice) {
+                self.watermark.refuse(first, last, reason);
+            }
+            if !planted(Bug::RefusedIdStaysTaken) {
+                self.ledger.forget_refused(chunk);
+            }
+            if !planted(Bug::RefuseSilently) && !planted(Bug::RefusalNotedLate) {
+                self.refusals.note(chunk, reason);
+            }
+        }
+        self.watermark.set_written(last);
     }
 
     /// Writes a control record that names a range as lost. It takes no sequence.

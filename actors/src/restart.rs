@@ -129,7 +129,7 @@ impl Pipeline {
             Judgement::Hopeless => {
                 Blame::Hopeless(format!("even without its events the batch crashes: {words}"))
             }
-            Judgement::Refuse(_) => {
+            Judgement::Refuse => {
                 if self.refusal_rate.lock().is_too_high(self.clock.boot_ns()) {
                     Blame::Hopeless(format!("it crashes on too many events; its last words: {words}"))
                 } else {

@@ -64,8 +64,12 @@ impl Running {
     pub(crate) fn attach(
         &self,
         pipeline: &Arc<Pipeline>,
-        opener: Box<dyn OpenSource>,
+        mut opener: Box<dyn OpenSource>,
     ) -> Result<(), AttachError> {
+        let place = &pipeline.record.place;
+        if let Some(folder) = place.segments.parent().and_then(|root| place.backend.real_path(root)) {
+            opener.leave_out(&folder);
+        }
         let ring = Arc::downgrade(pipeline);
         self.desk.attach(opener, move || {
             if let Some(pipeline) = ring.upgrade() {

@@ -7,13 +7,14 @@
 mod common;
 
 use common::faulty::{ROOT, settled, try_open, verified};
-use common::hooked::{Call, Hooked};
 use common::{SOON, contents, emit, open, restarts, until};
 use parking_lot::{Condvar, Mutex};
 use semj_actors::ledger::Gate;
 use semj_actors::supervision::WatchLimits;
 use semj_actors::{CommitError, EmitError, Engine, EngineOptions, Ticket};
-use semj_storage::backend::{Backend, CrashMode, DirectoryRule, Fault, FaultClass, MemoryBackend, OpenMode};
+use semj_storage::backend::{
+    Backend, Call, CrashMode, DirectoryRule, Fault, FaultClass, Hooked, MemoryBackend, OpenMode,
+};
 use semj_storage::event::Event;
 use semj_storage::limits::{LEDGER_BYTES_MAX, LEDGER_EVENTS_MAX};
 use semj_storage::log::{LockFile, OwnerState};
@@ -99,8 +100,8 @@ fn no_sync_is_tried_again_after_one_failed() {
     let disk = memory();
     let syncs = Arc::new(AtomicU64::new(u64::MAX / 2));
     let counted = syncs.clone();
-    let hooked: Arc<dyn Backend> = Arc::new(Hooked::new(Arc::new(disk.clone()), move |call, path| {
-        if call == Call::Sync && path.starts_with(Path::new(ROOT).join("segments")) {
+    let hooked: Arc<dyn Backend> = Arc::new(Hooked::new(Arc::new(disk.clone()), move |request| {
+        if matches!(request.call, Call::Sync) && request.path.starts_with(Path::new(ROOT).join("segments")) {
             counted.fetch_add(1, Ordering::SeqCst);
         }
         Ok(())
@@ -247,10 +248,10 @@ impl Door {
 }
 
 /// A disk on which some calls on segments wait for the door.
-fn behind(door: &Arc<Door>, is_hit: impl Fn(Call) -> bool + Send + Sync + 'static) -> Arc<dyn Backend> {
+fn behind(door: &Arc<Door>, is_hit: impl Fn(Call<'_>) -> bool + Send + Sync + 'static) -> Arc<dyn Backend> {
     let door = door.clone();
-    Arc::new(Hooked::new(Arc::new(memory()), move |call, path| {
-        if is_hit(call) && path.starts_with(Path::new(ROOT).join("segments")) {
+    Arc::new(Hooked::new(Arc::new(memory()), move |request| {
+        if is_hit(request.call) && request.path.starts_with(Path::new(ROOT).join("segments")) {
             door.pass();
         }
         Ok(())
@@ -259,9 +260,11 @@ fn behind(door: &Arc<Door>, is_hit: impl Fn(Call) -> bool + Send + Sync + 'stati
 
 #[test]
 fn a_slow_disk_blocks_nobody_who_emits_and_bounds_memory() {
-    for slow in [Call::Sync, Call::Write] {
+    let slow: [fn(Call<'_>) -> bool; 2] =
+        [|call| matches!(call, Call::Sync), |call| matches!(call, Call::Write(_))];
+    for slow in slow {
         let door = Arc::new(Door::default());
-        let disk = behind(&door, move |call| call == slow);
+        let disk = behind(&door, slow);
         let watch = WatchLimits { stall_ns: 50_000_000, hang_ns: 200_000_000, ..WatchLimits::default() };
         let engine = open(&disk, EngineOptions { watch, preallocate: false, ..EngineOptions::default() });
         let emitter = engine.emitter(Some("a"));
@@ -306,7 +309,7 @@ fn a_slow_disk_blocks_nobody_who_emits_and_bounds_memory() {
 fn a_read_that_hangs_hangs_alone() {
     let door = Arc::new(Door::default());
     let disk = behind(&door, |call| {
-        call == Call::Read && std::thread::current().name().is_some_and(|name| name == "hangs")
+        matches!(call, Call::Read) && std::thread::current().name().is_some_and(|name| name == "hangs")
     });
     let id = Uuid::from_u128(0x4000 << 64 | 0x8000 << 48 | 7);
     let keyed = || Event::query("q").payload(json!(0)).id(id);

@@ -82,7 +82,7 @@ fn sh(folder: &Path, script: &str) {
 }
 
 fn fanotify(unlimited_queue: bool) -> Option<Fanotify> {
-    match Fanotify::open(FanotifyOptions { unlimited_queue }) {
+    match Fanotify::open(FanotifyOptions { unlimited_queue, ..FanotifyOptions::default() }) {
         Ok(source) => Some(source),
         Err(why) => {
             println!("skipped: no fanotify here: {why}");

@@ -47,6 +47,13 @@ enum Command {
         after_help = "Example:\n  semj -j ./journal kernel sync /var/run/kernel.semj\n  semj -j ./journal kernel sync --follow --json kernel.fifo"
     )]
     Sync(kernel_sync::Sync),
+    /// Journal what anybody changes in folders, until interrupted
+    ///
+    /// Each change becomes an event with the name of the source; what happened while nobody watched is a gap.
+    #[command(
+        after_help = "Example:\n  semj -j ./journal kernel watch src docs\n  semj -j ./journal query --source watch --json | jq .path"
+    )]
+    Watch(kernel_sync::Watching),
     /// Say what this user can observe on this machine, and what each missing source needs
     ///
     /// Every source is tried, none is guessed from a version or a user id.
@@ -180,6 +187,7 @@ impl Kernel {
             Command::Encode(args) => args.run(&mut out),
             Command::Check(args) => args.run(context, &mut out),
             Command::Sync(args) => args.run(context, &mut out),
+            Command::Watch(args) => args.run(context, &mut out),
             Command::Sources => kernel_sync::sources(context, &mut out),
         };
         // What was said before a refusal is shown before the refusal.

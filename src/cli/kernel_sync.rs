@@ -1,11 +1,11 @@
-//! `semj kernel sync` and `semj kernel sources`: kernel records of another program, journaled once; and what there is to
-//! observe with.
+//! `semj kernel sync`, `watch` and `sources`: kernel records of another program, and what is changed in folders, journaled
+//! once; and what there is to observe with.
 
 use super::out::{Out, json_line};
 use super::outcome::{Ended, Outcome};
-use super::{Context, escape};
-use clap::Args;
-use semj::sources::{SemjTail, TailForm, offers};
+use super::{Context, escape, when};
+use clap::{Args, ValueEnum};
+use semj::sources::{OpenSource, SemjTail, TailForm, Watch, WatchWith, offers};
 use semj::{Condition, ErrorKind, Journal, SourceStatus};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -33,9 +33,9 @@ pub(super) struct Sync {
     /// The committed length stands at byte 0, the records from byte 4096 on
     #[arg(long)]
     committed_length: bool,
-    /// How long to wait for another owner of the journal, in seconds
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    lock_wait: u64,
+    /// How long to wait for another owner of the journal, e.g. 30s
+    #[arg(long, value_name = "D", value_parser = when::duration, default_value = "0s")]
+    wait: Duration,
 }
 
 /// What is told of a source.
@@ -87,42 +87,102 @@ impl Sync {
         if self.committed_length {
             tail = tail.form(TailForm::CommittedLength);
         }
-        let journal = context.open(Duration::from_secs(self.lock_wait))?;
-        context.interrupt().ask_first();
-        let ended = self.follow(context, &journal, tail);
-        for status in journal.sync_status() {
-            let answer = Answer::from(&status);
-            out.line(&if context.json() { json_line(&answer) } else { human(&answer) })?;
-        }
-        context.close(journal)?;
-        ended
+        sync(context, out, self.wait, tail, self.follow)
     }
+}
 
-    fn follow(&self, context: &Context, journal: &Journal, tail: SemjTail) -> Outcome {
-        let failed = |kind: ErrorKind, e: &dyn std::fmt::Display| Ended::journal(&context.path(), kind, &e);
-        journal.attach(tail).map_err(|e| failed(e.kind(), &e))?;
-        journal.sync_now(READ_WITHIN).map_err(|e| failed(e.kind(), &e))?;
-        while self.follow && !context.interrupt().requested() {
-            std::thread::sleep(LOOK);
-            let ended = journal.sync_status().into_iter().find_map(|s| match s.condition {
-                Condition::Ended(why) => Some(why),
-                _ => None,
-            });
-            if let Some(why) = ended {
-                return Err(failed(ErrorKind::Unreadable, &why));
-            }
-        }
-        Ok(())
+#[derive(Args, Debug)]
+pub(super) struct Watching {
+    /// Folders, watched with all that is below them [default: the working folder]
+    #[arg(value_name = "DIR")]
+    folders: Vec<PathBuf>,
+    /// What to watch with
+    #[arg(long, value_enum, default_value_t = With::Auto)]
+    source: With,
+    /// The source's name
+    #[arg(long, value_name = "NAME", default_value = "watch")]
+    name: String,
+    /// Leave this folder out; the journal's own always is
+    #[arg(long, value_name = "DIR")]
+    without: Vec<PathBuf>,
+    /// How long to wait for another owner of the journal, e.g. 30s
+    #[arg(long, value_name = "D", value_parser = when::duration, default_value = "0s")]
+    wait: Duration,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum With {
+    Auto,
+    Fanotify,
+    Inotify,
+}
+
+impl Watching {
+    pub(super) fn run(&self, context: &Context, out: &mut Out) -> Outcome {
+        let with = match self.source {
+            With::Auto => WatchWith::Best,
+            With::Fanotify => WatchWith::Fanotify,
+            With::Inotify => WatchWith::Inotify,
+        };
+        let here = [PathBuf::from(".")];
+        let folders = if self.folders.is_empty() { here.as_slice() } else { &self.folders };
+        let watch = Watch::new(folders).named(&self.name).with(with);
+        let watch = self.without.iter().fold(watch, Watch::without);
+        sync(context, out, self.wait, watch, true)
     }
+}
+
+/// Journals what a source has, and with `follow` what comes, until interrupted; then tells what it came to.
+fn sync(
+    context: &Context,
+    out: &mut Out,
+    wait: Duration,
+    source: impl OpenSource + 'static,
+    follow: bool,
+) -> Outcome {
+    let journal = context.open(wait)?;
+    context.interrupt().ask_first();
+    let ended = read(context, &journal, source, follow);
+    for status in journal.sync_status() {
+        let answer = Answer::from(&status);
+        out.line(&if context.json() { json_line(&answer) } else { human(&answer) })?;
+    }
+    context.close(journal)?;
+    ended
+}
+
+fn read(context: &Context, journal: &Journal, source: impl OpenSource + 'static, follow: bool) -> Outcome {
+    let failed = |kind: ErrorKind, e: &dyn std::fmt::Display| Ended::journal(&context.path(), kind, &e);
+    journal.attach(source).map_err(|e| failed(e.kind(), &e))?;
+    journal.sync_now(READ_WITHIN).map_err(|e| failed(e.kind(), &e))?;
+    while follow && !context.interrupt().requested() {
+        std::thread::sleep(LOOK);
+        let ended = journal.sync_status().into_iter().find_map(|s| match s.condition {
+            Condition::Ended(why) => Some(why),
+            _ => None,
+        });
+        if let Some(why) = ended {
+            return Err(failed(ErrorKind::Unreadable, &why));
+        }
+    }
+    // What happened until now is still told.
+    if follow {
+        journal.sync_now(READ_WITHIN).map_err(|e| failed(e.kind(), &e))?;
+    }
+    Ok(())
 }
 
 fn human(answer: &Answer) -> String {
     let Answer { records, lost, unknown_gaps, duplicates, late, .. } = answer;
+    // A source without sequences has no last one.
+    let up_to = match answer.last_sequence {
+        0 => String::new(),
+        last => format!(" up to {last}"),
+    };
     let mut text = format!(
-        "{}: life {}, {records} records up to {}; {lost} lost, {unknown_gaps} gaps of unknown length, {duplicates} repeated, {late} late",
+        "{}: life {}, {records} records{up_to}; {lost} lost, {unknown_gaps} gaps of unknown length, {duplicates} repeated, {late} late",
         escape::line(&answer.source),
         answer.incarnation,
-        answer.last_sequence
     );
     if let Some(why) = &answer.unavailable {
         text += &format!("; unavailable: {}", escape::line(why));

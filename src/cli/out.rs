@@ -128,6 +128,16 @@ pub(crate) fn count(n: u64) -> String {
     out
 }
 
+/// So many of something that takes an `s` (or, ending in `s`, an `es`) when there are several.
+pub(crate) fn counted(n: u64, one: &str) -> String {
+    let ending = match n {
+        1 => "",
+        _ if one.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {one}{ending}", count(n))
+}
+
 /// Writes to stderr; there is nowhere to tell if that fails.
 pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "semj: {}", super::escape::block(text));

@@ -4,9 +4,10 @@
 //! a call without a result stays an open span. Every other effect is written when its result arrives, or at the end
 //! of the log with `outcome:none`.
 
-use super::content::{Fields, brief, put, readable};
+use super::content::{Fields, brief, put, readable, text};
 use super::draft::{Draft, Frame, Piece};
 use super::fit::head;
+use super::lines::Item;
 use super::{kinds, tools};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -66,6 +67,15 @@ pub(super) struct Calls {
 }
 
 impl Calls {
+    /// The ids of all calls in a log whose messages hold them as blocks of this type.
+    pub(super) fn ids_in(items: &[Item<'_>], block_type: &str) -> HashSet<String> {
+        let records =
+            items.iter().filter_map(|i| if let Item::Record(r) = i { Some(&r.value) } else { None });
+        let content = records.filter_map(|r| r.get("message")?.get("content")?.as_array());
+        let calls = content.flatten().filter(|block| text(block, "type") == Some(block_type));
+        calls.filter_map(|call| text(call, "id").map(str::to_owned)).collect()
+    }
+
     /// No calls yet; `known` are the ids of all calls that the log will have.
     pub(super) fn new(known: HashSet<String>) -> Self {
         Calls { known, ..Calls::default() }

@@ -28,12 +28,10 @@ pub(super) fn import(stem: &str, bytes: &[u8]) -> Vec<Session> {
     let first = records().find(|v| text(v, "sessionId").is_some());
     let mut draft = Draft::new(Format::ClaudeCode, first.and_then(|v| text(v, "sessionId")).unwrap_or(stem));
     draft.of_agent(first.and_then(|v| text(v, "agentId")));
-    let known = records().flat_map(blocks).filter(|b| b.get("type") == Some(&"tool_use".into()));
-    let known: HashSet<String> = known.filter_map(|b| text(b, "id").map(str::to_owned)).collect();
     let mut importer = Importer {
         lineage: Lineage::new(&items, "uuid", "parentUuid"),
         draft,
-        calls: Calls::new(known),
+        calls: Calls::new(Calls::ids_in(&items, "tool_use")),
         messages: HashSet::new(),
         agents: HashSet::new(),
     };
@@ -45,11 +43,6 @@ pub(super) fn import(stem: &str, bytes: &[u8]) -> Vec<Session> {
     }
     importer.calls.finish(&mut importer.draft);
     importer.draft.finish()
-}
-
-/// The blocks of a record's message, where it is a list.
-fn blocks(record: &Value) -> impl Iterator<Item = &Value> {
-    record.get("message").and_then(|m| m.get("content")).and_then(Value::as_array).into_iter().flatten()
 }
 
 struct Importer<'a> {

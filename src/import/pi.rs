@@ -8,7 +8,6 @@ use super::lineage::Lineage;
 use super::lines::{self, Item, Record};
 use super::{Format, Session, kinds};
 use serde_json::{Value, json};
-use std::collections::HashSet;
 use uuid::Uuid;
 
 /// Types of records that no other format has at its top level.
@@ -34,10 +33,8 @@ pub(super) fn import(stem: &str, bytes: &[u8]) -> Vec<Session> {
     let records = || items.iter().filter_map(|i| if let Item::Record(r) = i { Some(&r.value) } else { None });
     let head = records().find(|v| text(v, "type") == Some("session"));
     let draft = Draft::new(Format::Pi, head.and_then(|v| text(v, "id")).unwrap_or(stem));
-    let known = records().flat_map(blocks).filter(|b| text(b, "type") == Some("toolCall"));
-    let known: HashSet<String> = known.filter_map(|b| text(b, "id").map(str::to_owned)).collect();
     let lineage = Lineage::new(&items, "id", "parentId");
-    let mut importer = Importer { draft, lineage, calls: Calls::new(known) };
+    let mut importer = Importer { draft, lineage, calls: Calls::new(Calls::ids_in(&items, "toolCall")) };
     for item in items {
         match item {
             Item::Record(record) => importer.record(&record),
@@ -46,10 +43,6 @@ pub(super) fn import(stem: &str, bytes: &[u8]) -> Vec<Session> {
     }
     importer.calls.finish(&mut importer.draft);
     importer.draft.finish()
-}
-
-fn blocks(record: &Value) -> impl Iterator<Item = &Value> {
-    record.get("message").and_then(|m| m.get("content")).and_then(Value::as_array).into_iter().flatten()
 }
 
 struct Importer<'a> {

@@ -7,7 +7,7 @@ use super::wire::{Life, Pipe, Told, Vitals};
 use semj_actors::clock::SystemClock;
 use semj_actors::supervision::{RestartLimits, Role, WatchLimits};
 use semj_actors::{Engine, EngineOptions};
-use semj_storage::backend::{FaultRates, Faults, FaultyBackend, RealBackend};
+use semj_storage::backend::{FaultRates, Faults, RealBackend, faulty};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -172,7 +172,7 @@ fn open(shared: &Shared, round: u64) -> Result<Engine, semj_actors::OpenError> {
         preallocate: !shared.life.io_faults || shared.life.seed.wrapping_add(round).is_multiple_of(2),
         ..default
     };
-    let backend = FaultyBackend::new(RealBackend::new(), shared.weather.faults.clone());
+    let backend = faulty(Arc::new(RealBackend::new()), shared.weather.faults.clone());
     Engine::open_on(Arc::new(backend), Arc::new(SystemClock::new()), &shared.life.journal, options)
 }
 

@@ -311,30 +311,3 @@ mod armed {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::POINTS;
-    use std::collections::BTreeSet;
-    use std::path::{Path, PathBuf};
-
-    #[test]
-    fn every_point_is_listed_once_and_every_listed_one_exists() {
-        let mut found = Vec::new();
-        let mut open: Vec<PathBuf> = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
-        while let Some(path) = open.pop() {
-            if path.is_dir() {
-                open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            } else {
-                let text = std::fs::read_to_string(&path).unwrap();
-                let call = ["chaos::", "point(\""].concat();
-                let names = text.split(&call).skip(1).filter_map(|rest| rest.split('"').next());
-                found.extend(names.map(str::to_owned));
-            }
-        }
-        let names: BTreeSet<&str> = found.iter().map(String::as_str).collect();
-        let listed: BTreeSet<&str> = POINTS.iter().copied().collect();
-        assert_eq!(names, listed);
-        assert_eq!((found.len(), listed.len()), (POINTS.len(), POINTS.len()), "a name stands for one place");
-    }
-}

@@ -1,15 +1,14 @@
 //! The process that is killed: it opens the journal, emits from two threads, tells of what was acknowledged, and closes.
 
-use super::hooked::{Call, Hooked};
 use semj::{Event, event::Recorded};
 use semj_actors::clock::SystemClock;
 use semj_actors::{Emitter, Engine, EngineOptions};
-use semj_storage::backend::{Backend, RealBackend};
+use semj_storage::backend::{Backend, Call, Hooked, RealBackend, Request};
 use semj_storage::blobs::Blobs;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -201,10 +200,10 @@ pub fn live(plan: &Plan) {
     // By then all is durable, and the end mark has its room on a disk that is really full.
     let is_closing = Arc::new(AtomicBool::new(false));
     let over = is_closing.clone();
-    let full = move |call: Call, path: &Path| {
-        let is_hit = call == Call::Write
+    let full = move |request: Request<'_>| {
+        let is_hit = matches!(request.call, Call::Write(_))
             && !over.load(Ordering::Relaxed)
-            && path.to_string_lossy().contains("segments/")
+            && request.path.to_string_lossy().contains("segments/")
             && (20..23).contains(&writes.fetch_add(1, Ordering::Relaxed));
         if is_hit { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     };

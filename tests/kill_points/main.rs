@@ -8,8 +8,6 @@
 mod child;
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../../actors/tests/common/hooked.rs"]
-mod hooked;
 mod model;
 
 use child::Plan;

@@ -21,12 +21,12 @@ pub struct Span {
 }
 
 /// What a crash with a batch in hand leads to.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Judgement {
     /// The batch, or the first half of it, is tried again.
     Again,
     /// The unit is refused: a tombstone takes its place.
-    Refuse(Span),
+    Refuse,
     /// What crashed was the tombstone itself: the batch is not to blame.
     Hopeless,
 }
@@ -73,7 +73,7 @@ impl Isolation {
         match middle(batch) {
             _ if planted(Bug::RefuseWithoutHalving) => {
                 (suspicion.refused, suspicion.crashes) = (Some(words.to_owned()), 0);
-                Judgement::Refuse(batch)
+                Judgement::Refuse
             }
             Some(last) if last < batch.last => {
                 if suspicion.ends.last().is_none_or(|end| batch.last < *end) {
@@ -86,7 +86,7 @@ impl Isolation {
             _ if suspicion.crashes < CRASHES_TO_REFUSE => Judgement::Again,
             _ => {
                 (suspicion.refused, suspicion.crashes) = (Some(words.to_owned()), 0);
-                Judgement::Refuse(batch)
+                Judgement::Refuse
             }
         }
     }
@@ -136,7 +136,7 @@ mod tests {
                 crashes += 1;
                 assert!(crashes < 1_000, "it ends");
                 match isolation.crashed(batch, "boom", middle) {
-                    Judgement::Refuse(span) => refused.push(span),
+                    Judgement::Refuse => refused.push(batch),
                     judgement => assert_eq!(judgement, Judgement::Again),
                 }
                 continue;
@@ -180,7 +180,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(isolation.crashed(alone, "boom", |_| None), Judgement::Again);
         }
-        assert_eq!(isolation.crashed(alone, "boom", |_| None), Judgement::Refuse(alone));
+        assert_eq!(isolation.crashed(alone, "boom", |_| None), Judgement::Refuse);
         assert_eq!(isolation.refused(10), Some("boom"));
         for _ in 0..2 {
             assert_eq!(

@@ -68,21 +68,27 @@ pub(super) fn of_record(
     match verdict {
         Verdict::Call(evidence) => {
             event = event.link(link(call, evidence, record.boot_ns));
-            if call.ended_ns.is_some_and(|ended| record.boot_ns > ended) {
+            if is_after(call, record) {
                 event = event.tag(TAG_ORPHAN);
             }
         }
-        Verdict::External | Verdict::Elsewhere => {
+        Verdict::External | Verdict::Unexplained | Verdict::Elsewhere => {
             event = event.tag(TAG_EXTERNAL);
             if record.op.name().is_none() {
                 event = event.name("semj.external_change");
             }
         }
     }
-    event.payload(payload(record))
+    event.payload(payload(record, verdict))
 }
 
-fn payload(record: &KernelRecord) -> Value {
+/// Whether it was done after the call had returned: for certain, not only read later.
+fn is_after(call: &Call, record: &KernelRecord) -> bool {
+    let earliest = record.boot_ns.saturating_sub(record.time_error_ns.into());
+    call.ended_ns.is_some_and(|ended| earliest > ended)
+}
+
+fn payload(record: &KernelRecord, verdict: Verdict) -> Value {
     let mut payload = Map::new();
     let mut put = |key: &str, value: Value| drop(payload.insert(format!("semj.{key}"), value));
     put("phase", record.phase.name().into());
@@ -112,6 +118,10 @@ fn payload(record: &KernelRecord) -> Value {
     }
     if let Some(result) = record.result {
         put("result", result.into());
+    }
+    if let Some((strength, words)) = verdict.others() {
+        put("strength", strength.into());
+        put("evidence", words.into());
     }
     Value::Object(payload)
 }
@@ -177,4 +187,29 @@ pub(super) fn of_orphans(call: &Call, source: &str, orphans: &[(u32, String)]) -
     let pids: Vec<u32> = orphans.iter().map(|(pid, _)| *pid).collect();
     let event = frame(call, ALERT, source).name("semj.orphans").tag(TAG_ORPHAN).tag(TAG_OBSERVED);
     event.parent(call.id).intent(words).payload(json!({ "semj.pids": pids }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_effect_read_after_the_end_is_no_orphan_unless_it_was_done_after_it() {
+        let call = Call {
+            id: uuid::Uuid::nil(),
+            agent: "a".to_owned(),
+            session: None,
+            arguments: Vec::new(),
+            started_ns: 0,
+            ended_ns: Some(1_000),
+        };
+        let tagged = |error| {
+            let mut record = KernelRecord::new(Op::Write, Phase::Observed, 1_500);
+            record.time_error_ns = error;
+            let event = of_record(&call, "fanotify", &record, Verdict::Call(Evidence::Tree), 0);
+            event.has_tag(TAG_ORPHAN)
+        };
+        assert!(!tagged(600), "it may have been done before");
+        assert!(tagged(400));
+    }
 }

@@ -17,6 +17,8 @@ pub enum Evidence {
     ReusedId,
     /// The call names the path, and the time is right; the process is not known.
     NamedPath,
+    /// The call had the file open for writing; whether it wrote then, and which process did, is not known.
+    Opened,
     /// It happened in a watched folder while the call ran; the process is not known.
     PlaceAndTime,
     /// As [`Evidence::PlaceAndTime`], found by comparing.
@@ -30,7 +32,7 @@ impl Evidence {
             Evidence::Tag => 100,
             Evidence::Tree => 95,
             Evidence::Snapshot | Evidence::NamedPath => 70,
-            Evidence::ReusedId => 50,
+            Evidence::ReusedId | Evidence::Opened => 50,
             Evidence::PlaceAndTime => 40,
             Evidence::Compared => 30,
         }
@@ -44,6 +46,7 @@ impl Evidence {
             Evidence::Snapshot => "process in the call's tree, from snapshots of /proc",
             Evidence::ReusedId => "process id of the call's tree, used again since",
             Evidence::NamedPath => "path named by the call, within its time; process not known",
+            Evidence::Opened => "the call had the file open for writing; process not known",
             Evidence::PlaceAndTime => "in a watched folder, within the call's time; process not known",
             Evidence::Compared => "found by comparing watched folders; process and time not known",
         }
@@ -55,10 +58,23 @@ impl Evidence {
 pub enum Verdict {
     /// The call did it.
     Call(Evidence),
-    /// Somebody else did it, in a watched folder.
+    /// Somebody else did it, in a watched folder: the process is known, and none of the call's.
     External,
+    /// It happened in a watched folder, the process is not known, and no call of the tool explains it.
+    Unexplained,
     /// Somebody else did it somewhere else: none of our business.
     Elsewhere,
+}
+
+impl Verdict {
+    /// Why it is somebody else's, how sure that is from 0 to 100, and in words; `None` where it is not.
+    pub const fn others(self) -> Option<(u32, &'static str)> {
+        match self {
+            Verdict::Call(_) | Verdict::Elsewhere => None,
+            Verdict::External => Some((95, "process outside the call's tree")),
+            Verdict::Unexplained => Some((50, "no call of the tool explains it; process not known")),
+        }
+    }
 }
 
 /// What verdicts go by.
@@ -92,7 +108,7 @@ impl Judge {
         if self.tag != 0 && record.who.tag == self.tag {
             return Verdict::Call(Evidence::Tag);
         }
-        let path = if record.path.path.is_empty() { &record.path.target } else { &record.path.path };
+        let path = record.path.any();
         let watched = self.is_watched(path) || self.is_watched(&record.path.target);
         let unknown = || match () {
             () if !watched => Verdict::Elsewhere,
@@ -105,7 +121,8 @@ impl Judge {
         if record.who.process == 0 {
             return unknown();
         }
-        match tree.place(record.who.process) {
+        let not_before = record.boot_ns.saturating_sub(i64::from(record.time_error_ns));
+        match tree.place_at(record.who.process, not_before.max(0).cast_unsigned()) {
             Place::Inside { .. } if self.exact => Verdict::Call(Evidence::Tree),
             Place::Inside { .. } => Verdict::Call(Evidence::Snapshot),
             Place::Reused => Verdict::Call(Evidence::ReusedId),

@@ -1,15 +1,19 @@
 //! A tool under observation: its processes and what they do to files become events that say which call it was.
 //!
-//! [`Observer::open`] picks the best source of this machine and this user. [`Observer::start`] follows one process and all
+//! [`Observer::open`] picks the best source of this machine and this user, and beside one that sees only the tool's own
+//! processes a *witness* that sees what others change. [`Observer::start`] follows one process and all
 //! that come from it; the process has to wait until then. [`Running::finish`] reads all that happened up to now, and
 //! says what it came to.
 
 mod events;
+mod join;
 mod judge;
 mod observer;
 mod rung;
+mod told;
 mod touched;
 mod tree;
+mod witness;
 
 pub use events::{EFFECT_OF, TAG_EXTERNAL, TAG_OBSERVED, TAG_ORPHAN};
 pub use judge::{Evidence, Judge, Verdict};

@@ -5,6 +5,7 @@ use super::judge::{Evidence, Judge, Verdict};
 use super::rung::{self, Coverage, Plan, Rung};
 use super::touched::Touched;
 use super::tree::Tree;
+use super::witness::Beside;
 use super::{Call, boot_ns};
 use crate::emitter::Emitter;
 use crate::error::EmitError;
@@ -68,7 +69,7 @@ impl Observer {
     ///
     /// # Errors
     /// When the operating system refuses a thread or a tag.
-    pub fn start(self, emitter: Emitter, call: Call, root: u32, cwd: &Path) -> io::Result<Running> {
+    pub fn start(mut self, emitter: Emitter, call: Call, root: u32, cwd: &Path) -> io::Result<Running> {
         // Made of the call's random id, so that it is nobody else's.
         let tag = call.id.as_u64_pair().0 | 1;
         if let Some(adopt) = &self.rung.adopt {
@@ -76,13 +77,15 @@ impl Observer {
         }
         let folders = self.plan.folders.iter().filter_map(|f| std::fs::canonicalize(f).ok());
         let folders = folders.map(|f| f.as_os_str().as_bytes().to_vec()).collect();
-        let exact = self.rung.lineage.as_ref().is_some_and(|l| l.exact());
+        // A source that hands down tags tells every fork itself.
+        let exact = self.rung.lineage.as_ref().map_or(self.rung.adopt.is_some(), |l| l.exact());
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let mut work = Work {
             // Only where forks are not told is an unknown child of this process taken for an orphan of the tree.
             tree: Tree::new((!exact).then(std::process::id), root, procfs::start_ns(root).unwrap_or(0)),
             judge: Judge::new(folders, &call.arguments, cwd, tag, exact),
             source: self.rung.coverage.source,
+            beside: self.rung.witness.take().map(Beside::new),
             rung: self.rung,
             emitter,
             call,
@@ -142,9 +145,17 @@ pub struct Finished {
     pub failed: Option<String>,
 }
 
+/// Which points were passed.
+#[derive(Clone, Copy)]
+struct Passed {
+    source: u64,
+    witness: u64,
+}
+
 struct Work {
     rung: Rung,
     source: &'static str,
+    beside: Option<Beside>,
     emitter: Emitter,
     call: Call,
     root: u32,
@@ -174,8 +185,10 @@ impl Work {
         let mut watched = vec![PollFd::new(&*self.wake, PollFlags::IN)];
         let source = self.rung.source.as_ref().and_then(|s| s.pollable());
         let lineage = self.rung.lineage.as_ref().and_then(|l| l.pollable());
+        let beside = self.beside.as_ref().and_then(Beside::pollable);
         watched.extend(source.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         watched.extend(lineage.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        watched.extend(beside.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         let mut every = self.rung.source.as_ref().map_or(Duration::from_millis(100), |s| s.poll_every());
         if self.rung.lineage.is_some() && lineage.is_none() {
             every = every.min(LOOK_EVERY);
@@ -186,8 +199,9 @@ impl Work {
     }
 
     /// Reads effects first and processes second, so that every process an effect names is known; tells processes that
-    /// began, then effects, then processes that ended. Returns whether there is more, and which point was passed.
-    fn pump(&mut self, tell: bool) -> (bool, u64) {
+    /// began, then effects, then processes that ended, then what the witness adds. Returns whether there is more, and which
+    /// points source and witness have passed.
+    fn pump(&mut self, tell: bool) -> (bool, Passed) {
         let (mut more, mut passed) = (false, 0);
         let mut items = std::mem::take(&mut self.items);
         let mut changes = std::mem::take(&mut self.changes);
@@ -227,7 +241,62 @@ impl Work {
             self.take_change(change, tell, offset);
         }
         (self.items, self.changes) = (items, changes);
+        let mut passed = Passed { source: passed, witness: 0 };
+        if let Some(beside) = self.beside.take() {
+            more |= self.pump_beside(beside, &mut passed, tell, offset);
+        }
         (more, passed)
+    }
+
+    /// Reads the witness, and tells what is settled. Returns whether there is more.
+    fn pump_beside(&mut self, mut beside: Beside, passed: &mut Passed, tell: bool, offset: i64) -> bool {
+        let mut gaps = Vec::new();
+        let read = beside.read(BATCH, tell, &mut gaps);
+        for gap in &gaps {
+            self.gap(beside.name(), gap);
+        }
+        let progress = match read {
+            Ok(progress) => progress,
+            Err(e) => {
+                // What it still held is told, and that it is gone.
+                self.fail(format!("cannot read {}: {e}", beside.name()));
+                self.settle_beside(&mut beside, true, offset);
+                self.not_observed(beside.name(), boot_ns());
+                return false;
+            }
+        };
+        passed.witness = progress.passed;
+        if let Some(source) = &mut self.rung.source {
+            beside.primary_passed(source.as_mut(), passed.source);
+        }
+        self.settle_beside(&mut beside, false, offset);
+        self.beside = Some(beside);
+        progress.more
+    }
+
+    fn settle_beside(&mut self, beside: &mut Beside, is_last: bool, offset: i64) {
+        for (mut record, verdict) in beside.settle(&self.judge, &self.tree, is_last) {
+            self.know(&mut record);
+            self.tell(beside.name(), &record, verdict, offset);
+        }
+    }
+
+    /// Gives the record its process's time of birth: what makes it one process and no other.
+    fn know(&self, record: &mut KernelRecord) {
+        if let super::Place::Inside { start_ns } = self.tree.place(record.who.process) {
+            record.who.start_boot_ns = start_ns.cast_signed();
+        }
+    }
+
+    fn tell(&mut self, source: &str, record: &KernelRecord, verdict: Verdict, offset: i64) {
+        match verdict {
+            Verdict::Elsewhere => return,
+            Verdict::Call(_) if is_process(record.op) => {}
+            Verdict::Call(_) => self.finished.touched.add(record),
+            Verdict::External | Verdict::Unexplained => self.finished.external += 1,
+        }
+        let event = events::of_record(&self.call, source, record, verdict, offset);
+        self.emit(event);
     }
 
     fn take_change(&mut self, change: &Change, tell: bool, offset: i64) {
@@ -256,21 +325,21 @@ impl Work {
     fn take_item(&mut self, item: Item, tell: bool, offset: i64) {
         match item {
             Item::Record(mut record) if tell => {
-                if let super::Place::Inside { start_ns } = self.tree.place(record.who.process) {
-                    record.who.start_boot_ns = start_ns.cast_signed();
-                }
+                self.know(&mut record);
                 let verdict = self.judge.verdict(&self.tree, &record);
                 self.follow(&record);
-                match verdict {
-                    Verdict::Elsewhere => return,
-                    Verdict::Call(_) if is_process(record.op) => {}
-                    Verdict::External => self.finished.external += 1,
-                    Verdict::Call(_) => self.finished.touched.add(&record),
+                if let (Some(beside), Verdict::Call(_)) = (&mut self.beside, verdict) {
+                    beside.told(&record);
                 }
-                let event = events::of_record(&self.call, self.source, &record, verdict, offset);
-                self.emit(event);
+                // That a file was opened to be written explains what the witness saw of it, and is no effect by itself.
+                if record.op != Op::Open {
+                    self.tell(self.source, &record, verdict, offset);
+                }
             }
-            Item::Gap(gap) => self.gap(self.source, &gap),
+            Item::Gap(gap) => {
+                self.source_lost(&gap);
+                self.gap(self.source, &gap);
+            }
             _ => {}
         }
     }
@@ -280,6 +349,10 @@ impl Work {
         let (tgid, at_ns) = (record.who.process, record.boot_ns.cast_unsigned());
         match record.op {
             Op::Fork => self.tree.join(tgid, at_ns),
+            // Its fork was lost.
+            op if op != Op::Exit && record.who.tag != 0 && self.tree.place(tgid) == super::Place::Outside => {
+                self.tree.join(tgid, procfs::start_ns(tgid).unwrap_or(at_ns));
+            }
             Op::Exit => {
                 self.tree.take(&Change::Exited { tgid, at_ns, status: None });
                 if tgid == self.root {
@@ -299,6 +372,18 @@ impl Work {
         self.emit(event);
     }
 
+    /// The source lost something, forks perhaps: whoever of the tree is still there is looked for, and others may be of it.
+    fn source_lost(&mut self, gap: &Gap) {
+        let Some(beside) = &mut self.beside else { return };
+        beside.lost(gap);
+        self.judge.exact = false;
+        for (_, tgid) in procfs::descendants(std::process::id()) {
+            if self.tree.place(tgid) == super::Place::Outside {
+                self.tree.join(tgid, procfs::start_ns(tgid).unwrap_or(0));
+            }
+        }
+    }
+
     /// Forks were lost: from now on a process that is not known may be one of the tree all the same.
     fn lineage_lost(&mut self, changes: &mut Vec<Change>) {
         self.judge.exact = false;
@@ -315,37 +400,63 @@ impl Work {
         }
     }
 
-    /// Reads everything up to now.
+    /// Reads everything up to now: the witness first, since the source has to explain all that it saw.
     fn settle(&mut self) {
         let ended = *self.call.ended_ns.get_or_insert_with(boot_ns);
+        let barrier = self.beside.as_mut().map_or(Barrier(0), Beside::barrier);
+        if !self.read_until(|passed| passed.witness >= barrier.0, barrier.0 == u64::MAX)
+            && let Some(name) = self.beside.as_ref().map(Beside::name)
+        {
+            self.not_observed(name, ended);
+        }
         let barrier = match self.rung.source.as_mut().map(|s| s.barrier()) {
             Some(Ok(barrier)) => barrier,
             Some(Err(_)) => Barrier(u64::MAX),
             None => Barrier(0),
         };
-        let until = boot_ns() + SETTLE_WITHIN_NS;
-        loop {
-            let (more, passed) = self.pump(true);
-            if passed >= barrier.0 {
-                self.finished.is_complete = self.rung.source.is_some() && self.finished.gaps == 0;
-                break;
-            }
-            if boot_ns() > until || (barrier.0 == u64::MAX && !more) {
-                let (from_ns, to_ns) = (ended, boot_ns());
-                let cause = GapCause::NotObserved;
-                self.gap(self.source, &Gap { after: None, lost: Lost::Unknown, from_ns, to_ns, cause });
-                break;
-            }
-            if !more {
-                self.wait_shortly();
-            }
+        if self.read_until(|passed| passed.source >= barrier.0, barrier.0 == u64::MAX) {
+            self.finished.is_complete = self.rung.source.is_some() && self.finished.gaps == 0;
+        } else {
+            self.not_observed(self.source, ended);
+        }
+        if let Some(mut beside) = self.beside.take() {
+            let offset = wall_ns().saturating_sub(boot_ns());
+            self.settle_beside(&mut beside, true, offset);
         }
         self.orphans();
+        self.remarks();
+    }
+
+    /// Tells what the source has to remark.
+    fn remarks(&mut self) {
         self.finished.remarks = self.rung.source.as_ref().map(|s| s.remarks()).unwrap_or_default();
         for remark in self.finished.remarks.clone() {
             let event = events::of_remark(&self.call, self.source, remark);
             self.emit(event);
         }
+    }
+
+    /// Reads until a point is passed; false when that took too long. With `has_no_point`, until there is nothing, and false.
+    fn read_until(&mut self, is_passed: impl Fn(Passed) -> bool, has_no_point: bool) -> bool {
+        let until = boot_ns() + SETTLE_WITHIN_NS;
+        loop {
+            let (more, passed) = self.pump(true);
+            if is_passed(passed) {
+                return true;
+            }
+            if boot_ns() > until || (has_no_point && !more) {
+                return false;
+            }
+            if !more {
+                self.wait_shortly();
+            }
+        }
+    }
+
+    /// From then on nobody knows what a source would have told.
+    fn not_observed(&mut self, source: &'static str, from_ns: i64) {
+        let (to_ns, cause) = (boot_ns(), GapCause::NotObserved);
+        self.gap(source, &Gap { after: None, lost: Lost::Unknown, from_ns, to_ns, cause });
     }
 
     /// Waits for the sources alone; that the call has returned is known by now.

@@ -33,6 +33,9 @@ pub enum Wanted {
 pub struct Plan {
     /// Which source.
     pub wanted: Wanted,
+    /// Which witness, beside a source that sees only the tool's own processes: [`Wanted::Fanotify`], [`Wanted::Inotify`],
+    /// [`Wanted::Nothing`], or the best of them.
+    pub witness: Wanted,
     /// Where changes by others matter, and all that a source without processes looks at.
     pub folders: Vec<PathBuf>,
     /// Folders that are left out: the journal's own.
@@ -46,6 +49,8 @@ pub struct Plan {
 pub struct Coverage {
     /// The source's name.
     pub source: &'static str,
+    /// The name of the source that sees what others change, where the first one does not.
+    pub witness: Option<&'static str>,
     /// How processes are followed.
     pub lineage: &'static str,
     /// What is seen.
@@ -66,9 +71,17 @@ pub(super) type Adopt = Box<dyn Fn(u32, u64) -> std::io::Result<()> + Send>;
 /// Watches the calls of a process that was started under a filter.
 pub(super) type Listen = Box<dyn Fn(Listener, Option<OwnedFd>) -> std::io::Result<()> + Send>;
 
+/// A source that sees all changes in the watched folders, whoever makes them.
+#[derive(Debug)]
+pub(super) struct Witness {
+    pub(super) source: Box<dyn KernelSource>,
+    pub(super) name: &'static str,
+}
+
 /// A chosen source.
 pub(super) struct Rung {
     pub(super) source: Option<Box<dyn KernelSource>>,
+    pub(super) witness: Option<Witness>,
     pub(super) lineage: Option<Box<dyn Lineage>>,
     pub(super) adopt: Option<Adopt>,
     pub(super) listen: Option<Listen>,
@@ -88,12 +101,12 @@ const NEVER: [&str; 3] = [
 /// Why the wanted source is not there; [`Wanted::Auto`] ends with [`Wanted::Nothing`] instead.
 pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
     let mut tried = Vec::new();
-    let ladder = [Wanted::Ebpf, Wanted::Fanotify, Wanted::Inotify, Wanted::Nothing];
+    let ladder = [Wanted::Ebpf, Wanted::Seccomp, Wanted::Fanotify, Wanted::Inotify, Wanted::Nothing];
     let steps: Vec<Wanted> = if plan.wanted == Wanted::Auto { ladder.to_vec() } else { vec![plan.wanted] };
     for step in steps {
         let opened = match step {
-            Wanted::Ebpf => ("ebpf", ebpf()),
-            Wanted::Seccomp => ("seccomp", seccomp()),
+            Wanted::Ebpf => ("ebpf", ebpf(plan)),
+            Wanted::Seccomp => ("seccomp", seccomp(plan)),
             Wanted::Fanotify => ("fanotify", fanotify(plan)),
             Wanted::Inotify => ("inotify", inotify(plan)),
             Wanted::Nothing | Wanted::Auto => ("none", Ok(nothing())),
@@ -101,6 +114,7 @@ pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
         match opened {
             (_, Ok(mut rung)) => {
                 rung.coverage.folders.clone_from(&plan.folders);
+                tried.append(&mut rung.coverage.tried);
                 rung.coverage.tried = tried;
                 return Ok(rung);
             }
@@ -127,7 +141,10 @@ fn texts(texts: &[&str]) -> Vec<String> {
 }
 
 fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
-    let source = Fanotify::open(FanotifyOptions { unlimited_queue: !plan.limited_queue })?;
+    let source = Fanotify::open(FanotifyOptions {
+        unlimited_queue: !plan.limited_queue,
+        ..FanotifyOptions::default()
+    })?;
     let mut coverage = Coverage {
         source: "fanotify",
         observed: texts(&[
@@ -147,7 +164,14 @@ fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, listen: None, coverage })
+    Ok(Rung {
+        source: Some(Box::new(source)),
+        witness: None,
+        lineage: Some(lineage),
+        adopt: None,
+        listen: None,
+        coverage,
+    })
 }
 
 fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
@@ -171,17 +195,70 @@ fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), lineage: Some(lineage), adopt: None, listen: None, coverage })
+    Ok(Rung {
+        source: Some(Box::new(source)),
+        witness: None,
+        lineage: Some(lineage),
+        adopt: None,
+        listen: None,
+        coverage,
+    })
+}
+
+/// Opens the best source that sees what others change in the watched folders, for use beside one that sees only the tool's
+/// own processes; what it adds goes into the coverage, and so does that there is none.
+pub(super) fn witness(plan: &Plan, coverage: &mut Coverage) -> Option<Witness> {
+    let ladder = [Wanted::Fanotify, Wanted::Inotify];
+    let is_wanted = |step: &&Wanted| plan.witness == Wanted::Auto || plan.witness == **step;
+    for step in ladder.iter().filter(is_wanted) {
+        let opened = match step {
+            Wanted::Fanotify => fanotify_witness(plan, coverage),
+            _ => inotify_witness(plan, coverage),
+        };
+        match opened {
+            Ok(witness) => {
+                coverage.witness = Some(witness.name);
+                return Some(witness);
+            }
+            Err((name, why)) => coverage.tried.push((name, why)),
+        }
+    }
+    coverage.not_observed.push("changes by others".to_owned());
+    None
+}
+
+fn fanotify_witness(plan: &Plan, coverage: &mut Coverage) -> Result<Witness, (&'static str, Unavailable)> {
+    let options = FanotifyOptions { unlimited_queue: !plan.limited_queue, ..FanotifyOptions::default() };
+    let source = Fanotify::open(options).map_err(|why| ("fanotify as witness", why))?;
+    coverage.refused.extend_from_slice(source.refused());
+    coverage
+        .observed
+        .push("changes by others in watched folders, by process, as fanotify sees them".to_owned());
+    Ok(Witness { source: Box::new(source), name: "fanotify" })
+}
+
+fn inotify_witness(plan: &Plan, coverage: &mut Coverage) -> Result<Witness, (&'static str, Unavailable)> {
+    let source = Inotify::open(&plan.folders, &plan.left_out).map_err(|why| ("inotify as witness", why))?;
+    coverage.refused.extend_from_slice(source.refused());
+    coverage.observed.push(format!(
+        "changes in {} watched folders that no call of the tool explains, as inotify sees them",
+        source.watched()
+    ));
+    coverage.not_observed.extend(texts(&[
+        "which process made a change that no call of the tool explains",
+        "changes by others to a file that the tool changed in the same way within a second",
+    ]));
+    Ok(Witness { source: Box::new(source), name: "inotify" })
 }
 
 #[cfg(feature = "ebpf")]
-fn ebpf() -> Result<Rung, Unavailable> {
+fn ebpf(plan: &Plan) -> Result<Rung, Unavailable> {
     use crate::sources::ebpf::{Ebpf, EbpfOptions};
     let source = Ebpf::open(EbpfOptions::default())?;
     let tags = source.tags().map_err(|e| {
         Unavailable::new("one more open file", "raise the limit of open files (ulimit -n)").because(&e)
     })?;
-    let coverage = Coverage {
+    let mut coverage = Coverage {
         source: "ebpf",
         lineage: "tags inherited in the kernel",
         observed: texts(&[
@@ -191,7 +268,6 @@ fn ebpf() -> Result<Rung, Unavailable> {
         not_observed: [
             &texts(&NEVER)[..],
             &texts(&[
-                "changes by others",
                 "calls that failed",
                 "writes to an open file after the first one",
                 "io_uring and 32-bit calls",
@@ -202,15 +278,23 @@ fn ebpf() -> Result<Rung, Unavailable> {
         ..Coverage::default()
     };
     let adopt: Adopt = Box::new(move |tgid, tag| tags.adopt(tgid, tag));
-    Ok(Rung { source: Some(Box::new(source)), lineage: None, adopt: Some(adopt), listen: None, coverage })
+    let witness = witness(plan, &mut coverage);
+    Ok(Rung {
+        source: Some(Box::new(source)),
+        witness,
+        lineage: None,
+        adopt: Some(adopt),
+        listen: None,
+        coverage,
+    })
 }
 
 #[cfg(not(feature = "ebpf"))]
-fn ebpf() -> Result<Rung, Unavailable> {
+fn ebpf(_plan: &Plan) -> Result<Rung, Unavailable> {
     Err(crate::sources::no_ebpf())
 }
 
-fn seccomp() -> Result<Rung, Unavailable> {
+fn seccomp(plan: &Plan) -> Result<Rung, Unavailable> {
     let source = Seccomp::open()?;
     let mut coverage = Coverage {
         source: "seccomp",
@@ -221,7 +305,6 @@ fn seccomp() -> Result<Rung, Unavailable> {
         ..Coverage::default()
     };
     coverage.not_observed.extend(texts(&[
-        "changes by others",
         "results: what was there before and after a call tells whether it had an effect, and calls without one are only counted",
         "each write: a file that was opened to be written is told once when its size or time has changed, whoever wrote it",
         "io_uring and 32-bit calls, sockets made by bind",
@@ -235,8 +318,10 @@ fn seccomp() -> Result<Rung, Unavailable> {
         Ok(())
     });
     let listen: Listen = Box::new(move |listener, keeper| watch.begin(listener, keeper));
+    let witness = witness(plan, &mut coverage);
     Ok(Rung {
         source: Some(Box::new(source)),
+        witness,
         lineage: Some(lineage),
         adopt: Some(adopt),
         listen: Some(listen),
@@ -251,5 +336,5 @@ fn nothing() -> Rung {
         not_observed: texts(&["everything but the call itself, its exit code and its duration"]),
         ..Coverage::default()
     };
-    Rung { source: None, lineage: None, adopt: None, listen: None, coverage }
+    Rung { source: None, witness: None, lineage: None, adopt: None, listen: None, coverage }
 }

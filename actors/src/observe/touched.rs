@@ -30,12 +30,12 @@ impl Touched {
     /// Takes an effect in.
     pub fn add(&mut self, record: &KernelRecord) {
         count(&mut self.ops, record.op);
-        let path = if record.path.path.is_empty() { &record.path.target } else { &record.path.path };
+        let path = record.path.any();
         if self.paths.len() >= PATHS_MAX && !self.paths.contains_key(path) {
             self.is_cut = true;
             return;
         }
-        let done = self.paths.entry(path.clone()).or_default();
+        let done = self.paths.entry(path.to_vec()).or_default();
         count(&mut done.ops, record.op);
         if record.op == Op::Rename {
             done.target.clone_from(&record.path.target);

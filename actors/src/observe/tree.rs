@@ -17,11 +17,15 @@ pub enum Place {
     Outside,
 }
 
+/// How long after its end a process may still be what an effect names, ns: ends and effects are told by different sources.
+const LINGERS_NS: u64 = 1_000_000_000;
+
 /// A process of the tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Member {
     start_ns: u64,
-    ended: bool,
+    /// When it ended; `None` while it runs.
+    ended_ns: Option<u64>,
     reused: bool,
 }
 
@@ -36,7 +40,7 @@ pub struct Tree {
 impl Tree {
     /// The tree of `root`; with a `reaper`, all of whose children belong to the tree.
     pub fn new(reaper: Option<u32>, root: u32, start_ns: u64) -> Self {
-        let root = (root, Member { start_ns, ended: false, reused: false });
+        let root = (root, Member { start_ns, ended_ns: None, reused: false });
         Tree { reaper, members: HashMap::from([root]) }
     }
 
@@ -47,20 +51,20 @@ impl Tree {
                 let inside = self.reaper == Some(parent) || self.is_running(parent);
                 match self.members.get_mut(&tgid) {
                     // The same process told once more, be it the root: an id in use is given to nobody else.
-                    Some(member) if !member.ended => return false,
+                    Some(member) if member.ended_ns.is_none() => return false,
                     Some(member) if !inside => member.reused = true,
                     // An id that comes back within the tree belongs to the tree all the same.
                     _ if inside => {
-                        self.members.insert(tgid, Member { start_ns, ended: false, reused: false });
+                        self.members.insert(tgid, Member { start_ns, ended_ns: None, reused: false });
                     }
                     _ => {}
                 }
                 inside
             }
             Change::Executed { tgid, .. } => self.is_running(tgid),
-            Change::Exited { tgid, .. } => match self.members.get_mut(&tgid) {
-                Some(member) if !member.ended => {
-                    member.ended = true;
+            Change::Exited { tgid, at_ns, .. } => match self.members.get_mut(&tgid) {
+                Some(member) if member.ended_ns.is_none() => {
+                    member.ended_ns = Some(at_ns);
                     true
                 }
                 _ => false,
@@ -70,11 +74,11 @@ impl Tree {
 
     /// A process that is known to belong to the tree, whoever its parent is.
     pub fn join(&mut self, tgid: u32, start_ns: u64) {
-        self.members.insert(tgid, Member { start_ns, ended: false, reused: false });
+        self.members.insert(tgid, Member { start_ns, ended_ns: None, reused: false });
     }
 
     fn is_running(&self, tgid: u32) -> bool {
-        self.members.get(&tgid).is_some_and(|m| !m.ended)
+        self.members.get(&tgid).is_some_and(|m| m.ended_ns.is_none())
     }
 
     /// What is known of a process id.
@@ -86,10 +90,20 @@ impl Tree {
         }
     }
 
+    /// As [`Tree::place`], for what happened at `not_before_ns` or later: long after the end of a process its id is
+    /// somebody else's, though nobody told so.
+    pub fn place_at(&self, tgid: u32, not_before_ns: u64) -> Place {
+        let ended = self.members.get(&tgid).and_then(|m| m.ended_ns);
+        match ended {
+            Some(ended) if not_before_ns > ended.saturating_add(LINGERS_NS) => Place::Outside,
+            _ => self.place(tgid),
+        }
+    }
+
     /// The processes that have not ended, in the order of their ids.
     pub fn running(&self) -> Vec<u32> {
         let mut running: Vec<u32> =
-            self.members.iter().filter(|(_, m)| !m.ended).map(|(tgid, _)| *tgid).collect();
+            self.members.iter().filter(|(_, m)| m.ended_ns.is_none()).map(|(tgid, _)| *tgid).collect();
         running.sort_unstable();
         running
     }
@@ -146,6 +160,16 @@ mod tests {
         // The id comes back within the tree.
         assert!(tree.take(&start(ROOT, 11)));
         assert_eq!(tree.place(11), Place::Inside { start_ns: 5 });
+    }
+
+    #[test]
+    fn what_happens_long_after_the_end_of_a_process_is_none_of_its() {
+        let mut tree = Tree::new(None, ROOT, 1);
+        tree.take(&start(ROOT, 11));
+        tree.take(&exit(11));
+        assert_eq!(tree.place_at(11, 6 + LINGERS_NS), Place::Inside { start_ns: 5 });
+        assert_eq!(tree.place_at(11, 7 + LINGERS_NS), Place::Outside);
+        assert_eq!(tree.place_at(ROOT, u64::MAX), Place::Inside { start_ns: 1 });
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod sentinel;
 mod tail_file;
 mod tail_lives;
 mod unavailable;
+mod watch;
 mod writes;
 
 pub use item::{Gap, GapCause, Item, Lost};
@@ -38,11 +39,14 @@ pub use offers::{Offer, offers};
 pub use record::{KernelRecord, ObjectId, Op, PathInfo, Phase, Who};
 pub use semj_tail::{DATA_AT, SemjTail, TailForm, is_followable};
 pub use unavailable::{NotSupported, Unavailable};
+pub use watch::{Watch, WatchWith};
 
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Longest resume point, in bytes.
 pub const RESUME_BYTES_MAX: usize = 4_096;
@@ -91,6 +95,11 @@ pub trait KernelSource: Send + Debug {
 pub trait OpenSource: Send + Debug {
     /// The name: its events carry it as their `source`, and its resume points are found by it.
     fn name(&self) -> &str;
+
+    /// The journal keeps its files in this folder: what happens there is no event. Called before the first opening.
+    fn leave_out(&mut self, folder: &Path) {
+        let _ = folder;
+    }
 
     /// Opens it behind `from`; `None`: from where it begins. Where it cannot go on there, it hands out an [`Item::Epoch`]
     /// and, where something may be missing, an [`Item::Gap`] first.
@@ -186,6 +195,12 @@ pub enum ResumeKind {
     ThisBoot,
     /// For ever.
     Durable,
+}
+
+/// This boot; nil where the kernel does not tell.
+pub(crate) fn boot_id() -> Uuid {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Uuid::parse_str(text.trim()).unwrap_or_default()
 }
 
 /// The boot-time clock, ns.

@@ -184,3 +184,10 @@ pub struct PathInfo {
     /// A path was longer than the source could take.
     pub is_cut: bool,
 }
+
+impl PathInfo {
+    /// The path, or the second one where only that is known.
+    pub fn any(&self) -> &[u8] {
+        if self.path.is_empty() { &self.target } else { &self.path }
+    }
+}

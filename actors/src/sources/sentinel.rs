@@ -42,6 +42,11 @@ impl Sentinel {
         Ok(name)
     }
 
+    /// Whether a name is the folder's or one of its files'.
+    pub(super) fn is_own(&self, name: &[u8]) -> bool {
+        name.starts_with(self.prefix.trim_end_matches('-').as_bytes())
+    }
+
     /// The number of the file with this name, if it is one of this sentinel's.
     pub(super) fn number_of(&self, name: &[u8]) -> Option<u64> {
         std::str::from_utf8(name.strip_prefix(self.prefix.as_bytes())?).ok()?.parse().ok()

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
 pub mod faulty;
-pub mod hooked;
 
 use semj_actors::clock::SystemClock;
 use semj_actors::{Emitter, Engine, EngineOptions, Ticket};

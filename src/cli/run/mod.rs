@@ -49,6 +49,9 @@ pub(crate) struct Run {
     /// A folder where changes by others matter, too; where the source knows no processes, only these are observed [default: the working folder]
     #[arg(long, value_name = "DIR")]
     watch: Vec<PathBuf>,
+    /// What sees changes by others, where the source sees only the tool's own
+    #[arg(long, value_enum, default_value_t = Witness::Auto)]
+    witness: Witness,
     /// How long to wait for another owner of the journal, e.g. 30s
     #[arg(long, value_name = "D", value_parser = when::duration, default_value = "0s")]
     wait: Duration,
@@ -83,6 +86,25 @@ impl From<Source> for Wanted {
     }
 }
 
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Witness {
+    Auto,
+    Fanotify,
+    Inotify,
+    None,
+}
+
+impl From<Witness> for Wanted {
+    fn from(witness: Witness) -> Self {
+        match witness {
+            Witness::Auto => Wanted::Auto,
+            Witness::Fanotify => Wanted::Fanotify,
+            Witness::Inotify => Wanted::Inotify,
+            Witness::None => Wanted::Nothing,
+        }
+    }
+}
+
 impl Run {
     pub(crate) fn run(&self, context: &Context) -> Outcome {
         let cwd = std::env::current_dir().map_err(|e| Ended::usage(format!("no working folder: {e}")))?;
@@ -91,12 +113,20 @@ impl Run {
             return Err(Ended::usage(format!("{}: not a folder that can be watched", folder.display())));
         }
         let journal = context.open(self.wait)?;
-        let plan =
-            Plan { wanted: self.source.into(), folders, left_out: vec![context.path()], ..Plan::default() };
+        let plan = Plan {
+            wanted: self.source.into(),
+            witness: self.witness.into(),
+            folders,
+            left_out: vec![context.path()],
+            ..Plan::default()
+        };
         let observed = self.observed(context, &journal, plan, &cwd);
         let closed = context.close(journal);
         let (code, said) = observed?;
-        closed?;
+        // The tool has run, and its caller asks for its exit code.
+        if let Err(ended) = closed {
+            super::out::complain(&ended.message);
+        }
         if let Some(said) = said {
             eprint!("{said}");
         }
@@ -253,6 +283,7 @@ fn coverage_event(call: &Call, coverage: &Coverage) -> Event<'static> {
         .collect();
     let payload = json!({
         "semj.source": coverage.source,
+        "semj.witness": coverage.witness,
         "semj.lineage": coverage.lineage,
         "semj.observed": coverage.observed,
         "semj.not_observed": coverage.not_observed,
@@ -261,6 +292,9 @@ fn coverage_event(call: &Call, coverage: &Coverage) -> Event<'static> {
         "semj.refused_count": coverage.refused.len(),
         "semj.tried": tried,
     });
-    let words = format!("observed with {}, processes by {}", coverage.source, coverage.lineage);
+    let mut words = format!("observed with {}, processes by {}", coverage.source, coverage.lineage);
+    if let Some(witness) = coverage.witness {
+        words.push_str(&format!(", others by {witness}"));
+    }
     span(STATUS, call, payload).name("semj.coverage").intent(words)
 }

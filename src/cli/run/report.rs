@@ -29,32 +29,39 @@ impl Report<'_> {
             End::Signal(signal) => format!("signal {signal}"),
         };
         let mut text = format!(
-            "semj: {how} after {:.1} ms; {} processes, {} effects on {} paths, seen by {}{}\n",
+            "semj: {how} after {:.1} ms; {}, {} on {}, seen by {}{}{}\n",
             self.duration_ns as f64 / 1e6,
-            out::count(f.processes),
-            out::count(touched.effects()),
-            out::count(touched.paths.len() as u64),
+            out::counted(f.processes, "process"),
+            out::counted(touched.effects(), "effect"),
+            out::counted(touched.paths.len() as u64, "path"),
             self.coverage.source,
+            self.coverage.witness.map(|w| format!(" beside {w}")).unwrap_or_default(),
             if f.is_complete { "" } else { ", not complete" },
         );
         for (path, done) in touched.paths.iter().take(PATHS_SHOWN) {
-            let _ = writeln!(text, "  {}  {}", escape::column(&words(done), 36), self.shown(path, done));
+            let _ = writeln!(text, "  {:<36}  {}", words(done), self.shown(path, done));
         }
         let more = touched.paths.len().saturating_sub(PATHS_SHOWN);
         if more > 0 {
             let all: Vec<String> =
                 touched.ops.iter().map(|(op, n)| format!("{} {}", out::count(*n), word(*op))).collect();
-            let _ = writeln!(text, "  and {} more paths; in all {}", out::count(more as u64), all.join(", "));
+            let _ =
+                writeln!(text, "  and {}; in all {}", out::counted(more as u64, "more path"), all.join(", "));
         }
         if f.external > 0 {
             let _ = writeln!(
                 text,
-                "  {} changes in the watched folders were not its own",
-                out::count(f.external)
+                "  {} in the watched folders made by others",
+                out::counted(f.external, "change")
             );
         }
         if f.gaps > 0 {
-            let _ = writeln!(text, "  {} gaps, {} or more records missing", f.gaps, out::count(f.lost));
+            let _ = writeln!(
+                text,
+                "  {}, {} or more records missing",
+                out::counted(f.gaps, "gap"),
+                out::count(f.lost)
+            );
         }
         if !f.orphans.is_empty() {
             let names: Vec<String> = f.orphans.iter().map(|(pid, name)| format!("{name} ({pid})")).collect();
@@ -89,6 +96,7 @@ impl Report<'_> {
             "call": self.call.id.to_string(),
             "session": self.call.session,
             "source": self.coverage.source,
+            "witness": self.coverage.witness,
             "exit_code": self.ended.code(),
             "signal": self.ended.signal(),
             "duration_ns": self.duration_ns,

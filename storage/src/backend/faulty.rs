@@ -3,11 +3,11 @@
 //! The rates can be changed at any time. Which call fails is decided by a seeded generator, so the same calls in the same
 //! order fail in the same way; with several threads the order is theirs.
 
-use super::{Backend, File, OpenMode};
+use super::Backend;
+use super::hooked::{Call, Hooked};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -50,7 +50,7 @@ struct Dice {
     state: u64,
 }
 
-/// The switch of a [`FaultyBackend`]: what fails from now on, and what failed.
+/// The switch of a [`faulty`] backend: what fails from now on, and what failed.
 #[derive(Debug)]
 pub struct Faults {
     dice: Mutex<Dice>,
@@ -127,103 +127,35 @@ impl Dice {
     }
 }
 
-/// See the module. Opening, names, locks and lengths asked for never fail.
-#[derive(Debug)]
-pub struct FaultyBackend<B> {
-    inner: B,
-    faults: Arc<Faults>,
-}
-
-impl<B: Backend> FaultyBackend<B> {
-    /// The files of `inner`, failing as `faults` says.
-    pub fn new(inner: B, faults: Arc<Faults>) -> Self {
-        FaultyBackend { inner, faults }
-    }
-}
-
-#[derive(Debug)]
-struct FaultyFile {
-    inner: Arc<dyn File>,
-    faults: Arc<Faults>,
-}
-
-impl FaultyFile {
-    /// As a failing disk does it: some of the bytes arrive.
-    fn write_part(&self, bytes: &[u8], offset: u64) {
-        if let Some(part) = bytes.get(..bytes.len() / 2) {
-            let _ = self.inner.write_at(part, offset);
+/// `inner`, failing as `faults` says. Opening, names, locks and lengths asked for never fail.
+pub fn faulty(inner: Arc<dyn Backend>, faults: Arc<Faults>) -> Hooked {
+    Hooked::new(inner, move |request| match request.call {
+        Call::Read => {
+            faults.dawdle();
+            faults.fails(|rates| rates.read_error)
         }
-    }
-}
-
-impl File for FaultyFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.faults.dawdle();
-        self.faults.fails(|rates| rates.read_error)?;
-        self.inner.read_at(buffer, offset)
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let end = offset.saturating_add(bytes.len() as u64);
-        let needs_room = || self.inner.len().is_ok_and(|length| end > length);
-        let room =
-            self.faults.is_full(needs_room).and_then(|()| self.faults.fails(|rates| rates.write_error));
-        room.inspect_err(|_| self.write_part(bytes, offset))?;
-        self.inner.write_at(bytes, offset)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.faults.dawdle();
-        self.faults.fails(|rates| rates.sync_error)?;
-        self.inner.sync_data()
-    }
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.inner.set_len(length)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-    fn try_lock(&self) -> io::Result<bool> {
-        self.inner.try_lock()
-    }
-    fn unlock(&self) -> io::Result<()> {
-        self.inner.unlock()
-    }
-    fn is_locked_elsewhere(&self) -> io::Result<bool> {
-        self.inner.is_locked_elsewhere()
-    }
-}
-
-impl<B: Backend> Backend for FaultyBackend<B> {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(FaultyFile { inner: self.inner.open(path, mode)?, faults: self.faults.clone() }))
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir_all(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.inner.list(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_file(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.sync_dir(path)
-    }
-    fn real_path(&self, path: &Path) -> Option<PathBuf> {
-        self.inner.real_path(path)
-    }
+        Call::Write(write) => {
+            let needs_room = || write.file.len().is_ok_and(|length| write.end() > length);
+            let room = faults.is_full(needs_room).and_then(|()| faults.fails(|rates| rates.write_error));
+            // As a failing disk does it: some of the bytes arrive.
+            room.inspect_err(|_| write.part(write.bytes.len() / 2))
+        }
+        Call::Sync => {
+            faults.dawdle();
+            faults.fails(|rates| rates.sync_error)
+        }
+        Call::SetLen | Call::Names => Ok(()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::RealBackend;
+    use super::super::{File, OpenMode, RealBackend};
     use super::*;
 
     fn file(faults: &Arc<Faults>) -> (tempfile::TempDir, Arc<dyn File>) {
         let folder = tempfile::tempdir().unwrap();
-        let backend = FaultyBackend::new(RealBackend::new(), faults.clone());
+        let backend = faulty(Arc::new(RealBackend::new()), faults.clone());
         let file = backend.open(&folder.path().join("a"), OpenMode::CreateNew).unwrap();
         assert_eq!(backend.real_path(folder.path()).as_deref(), Some(folder.path()));
         (folder, file)

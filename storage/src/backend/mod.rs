@@ -2,10 +2,12 @@
 //! fail now and then.
 
 mod faulty;
+mod hooked;
 mod memory;
 mod real;
 
-pub use faulty::{FaultCounts, FaultRates, Faults, FaultyBackend, MILLION};
+pub use faulty::{FaultCounts, FaultRates, Faults, MILLION, faulty};
+pub use hooked::{Call, Hooked, Request, Write};
 pub use memory::{CrashMode, DirectoryRule, Fault, FaultClass, MemoryBackend, Operation, OperationKind};
 pub use real::RealBackend;
 

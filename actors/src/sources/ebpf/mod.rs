@@ -69,7 +69,8 @@ struct Reader {
     ring: Ring,
     mounts: read::Mounts,
     sequences: Sequences,
-    read_ns: i64,
+    /// All that was made before is accounted for, BOOTTIME in ns.
+    settled_ns: i64,
     ready: VecDeque<Ready>,
     /// So many were made when all of them were accounted for.
     settled: u64,
@@ -149,7 +150,7 @@ impl Ebpf {
             ring: Ring::map(ring.as_fd(), options.ring_bytes as usize, page).map_err(|e| capable(&e))?,
             mounts: mounts::by_device(),
             sequences: Sequences::default(),
-            read_ns: boot_ns().cast_signed(),
+            settled_ns: boot_ns().cast_signed(),
             ready: VecDeque::new(),
             settled: 0,
         }));
@@ -209,6 +210,7 @@ impl Ebpf {
 impl Reader {
     /// Empties the ring, whoever waits for what: it is small, and what finds no room in it is lost.
     fn read(&mut self, counters: &Counters) {
+        let before = boot_ns().cast_signed();
         // The counters first: what they count is in the ring, lost, or on its way from another processor.
         let (made, lost) = (counters.get(MADE), counters.get(LOST));
         let now = boot_ns().cast_signed();
@@ -220,12 +222,14 @@ impl Reader {
             ready.extend(record.map(|r| Ready::Item(Item::Record(Box::new(r)))));
         });
         if !more && made > self.settled && self.sequences.is_settled(made, lost) {
-            let gaps: Vec<Gap> = self.sequences.gaps(made, (self.read_ns, now));
+            let gaps: Vec<Gap> = self.sequences.gaps(made, (self.settled_ns, now));
             self.ready.extend(gaps.into_iter().map(|g| Ready::Item(Item::Gap(g))));
             self.ready.push_back(Ready::Passed(made));
             self.settled = made;
         }
-        self.read_ns = now;
+        if made == self.settled {
+            self.settled_ns = before;
+        }
     }
 }
 

@@ -25,9 +25,10 @@ fn op_of(kind: u32, created: bool, third: u64) -> Option<Op> {
         83 | 258 => Op::Mkdir,
         88 | 266 => Op::Symlink,
         86 | 265 => Op::Hardlink,
-        90 | 268 | 452 => Op::Chmod,
-        92 | 94 | 260 => Op::Chown,
-        280 => Op::Attribute,
+        133 | 259 => Op::Create,
+        90 | 91 | 268 | 452 => Op::Chmod,
+        92 | 93 | 94 | 260 => Op::Chown,
+        280 | 132 | 235 | 261 | 188 | 189 | 190 | 197 | 198 => Op::Attribute,
         _ => return None,
     })
 }

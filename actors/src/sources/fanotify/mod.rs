@@ -2,7 +2,7 @@
 //! (CAP_SYS_ADMIN, and CAP_DAC_READ_SEARCH to find the paths).
 //!
 //! It tells neither time nor result and has no sequence; several changes of one object by one process may come as one
-//! event. What happens in this very process is left out: the journal's own writes would never end otherwise.
+//! event. What happens in this very process is left out unless it is asked for.
 
 mod parse;
 mod paths;
@@ -37,6 +37,8 @@ const MASK: u64 = mask::FAN_CREATE
     | mask::FAN_ONDIR;
 /// Bytes read at once; an event takes about 150.
 const READ_BYTES: usize = 256 << 10;
+/// An event takes no more: two names and three handles.
+const EVENT_BYTES_MAX: usize = 1 << 10;
 
 /// How to open it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -44,6 +46,8 @@ pub struct FanotifyOptions {
     /// Let the kernel's queue grow as far as its memory reaches. Otherwise it holds 16,384 events, and what comes then
     /// is lost, with a mark.
     pub unlimited_queue: bool,
+    /// Tell what this very process does, too; whoever journals it must leave the journal's own files out.
+    pub own_process: bool,
 }
 
 /// The source.
@@ -51,12 +55,14 @@ pub struct FanotifyOptions {
 pub struct Fanotify {
     group: OwnedFd,
     own: u32,
+    own_process: bool,
     buffer: Vec<u8>,
     paths: Paths,
     writes: Writes<Box<[u8]>>,
     sentinel: Sentinel,
     ready: VecDeque<Ready>,
     passed: u64,
+    /// Nothing that happened before waits to be read, BOOTTIME in ns.
     read_ns: i64,
     watched: Vec<PathBuf>,
     refused: Vec<(PathBuf, String)>,
@@ -111,6 +117,7 @@ impl Fanotify {
         let mut source = Fanotify {
             group,
             own: std::process::id(),
+            own_process: options.own_process,
             buffer: vec![0; READ_BYTES],
             paths,
             writes: Writes::default(),
@@ -164,6 +171,7 @@ impl Fanotify {
     /// Reads what there is, at most one buffer full. False when there was nothing.
     fn read(&mut self) -> io::Result<bool> {
         let mut buffer = std::mem::take(&mut self.buffer);
+        let before = boot_ns().cast_signed();
         let length = match rustix::io::read(&self.group, buffer.as_mut_slice()) {
             Ok(length) => length,
             Err(Errno::AGAIN | Errno::INTR) => 0,
@@ -180,7 +188,9 @@ impl Fanotify {
             rest = rest.get(length..).unwrap_or_default();
             self.take(&raw, now);
         }
-        self.read_ns = now;
+        if length + EVENT_BYTES_MAX < buffer.len() {
+            self.read_ns = before;
+        }
         self.buffer = buffer;
         Ok(length > 0)
     }
@@ -213,8 +223,8 @@ impl Fanotify {
             };
             return self.ready.push_back(Ready::Item(Item::Gap(gap)));
         }
-        if raw.pid == self.own {
-            return self.own_event(raw);
+        if raw.pid == self.own && (self.passes(raw) || !self.own_process) {
+            return;
         }
         let folder = raw.mask & mask::FAN_ONDIR != 0;
         let has = |bit: u64| raw.mask & bit != 0;
@@ -255,12 +265,16 @@ impl Fanotify {
         }
     }
 
-    fn own_event(&mut self, raw: &Raw<'_>) {
-        let passed = raw.place.filter(|_| raw.mask & mask::FAN_DELETE != 0);
-        if let Some(number) = passed.and_then(|(_, name)| self.sentinel.number_of(name)) {
+    /// Whether it is the sentinel's: everything before it was read then.
+    fn passes(&mut self, raw: &Raw<'_>) -> bool {
+        let Some((_, name)) = raw.place.filter(|(_, name)| self.sentinel.is_own(name)) else { return false };
+        if let Some(number) = self.sentinel.number_of(name)
+            && raw.mask & mask::FAN_DELETE != 0
+        {
             self.flush_writes(i64::MAX);
             self.ready.push_back(Ready::Passed(number));
         }
+        true
     }
 
     fn renamed(&mut self, raw: &Raw<'_>, now: i64, folder: bool) {

@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes read at once; an event takes about 48.
 const READ_BYTES: usize = 64 << 10;
+/// An event takes no more, its name and what fills it up counted.
+const EVENT_BYTES_MAX: usize = 16 + 256 + 16;
 /// Most folders watched.
 const FOLDERS_MAX: usize = 1 << 16;
 /// File times are those of the last clock tick, which was this long ago at most.
@@ -54,6 +56,13 @@ struct Raw {
     name: Vec<u8>,
 }
 
+impl Raw {
+    /// How much of the buffer it took at most.
+    fn bytes_max(&self) -> usize {
+        16 + self.name.len() + 16
+    }
+}
+
 /// The source.
 #[derive(Debug)]
 pub struct Inotify {
@@ -69,6 +78,7 @@ pub struct Inotify {
     writes: Writes<Vec<u8>>,
     ready: VecDeque<Ready>,
     passed: u64,
+    /// Nothing that happened before waits to be read, BOOTTIME in ns.
     read_ns: i64,
     /// Wall clock before the last read that left nothing behind.
     complete_wall_ns: i64,
@@ -238,7 +248,7 @@ impl Inotify {
     }
 
     fn read(&mut self) -> io::Result<bool> {
-        let wall = wall_ns();
+        let (wall, before) = (wall_ns(), boot_ns().cast_signed());
         let mut raws = Vec::new();
         {
             let mut buffer = [MaybeUninit::<u8>::uninit(); READ_BYTES];
@@ -268,7 +278,9 @@ impl Inotify {
             self.complete_wall_ns = wall;
             self.left(now);
         }
-        self.read_ns = now;
+        if raws.iter().map(Raw::bytes_max).sum::<usize>() + EVENT_BYTES_MAX < READ_BYTES {
+            self.read_ns = before;
+        }
         Ok(!raws.is_empty())
     }
 
@@ -316,6 +328,9 @@ impl Inotify {
             self.leaving = Some((raw.cookie, path, is_folder));
         } else if raw.mask.contains(ReadFlags::MOVED_TO) {
             self.arrived(raw.cookie, path, is_folder, now);
+        } else if raw.mask.contains(ReadFlags::MODIFY) && is_folder {
+            // Nobody writes to a folder; somebody set its time.
+            self.tell(Op::Attribute, Phase::Observed, path, now);
         } else if raw.mask.contains(ReadFlags::MODIFY) {
             self.writes.modified(path.clone(), record(Op::Write, Phase::Observed, path, now, self.read_ns));
         } else if raw.mask.contains(ReadFlags::CLOSE_WRITE) {

@@ -9,11 +9,6 @@ use semj_sys::seccomp::Hand;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often, and how far apart, calls that are unknown at the end are looked at before they are told as such.
-const LAST_LOOKS: u32 = 20;
-const LAST_LOOKS_EVERY: Duration = Duration::from_millis(1);
 
 /// What the thread holds. When it ends, for whatever reason, the keeper sees its socket closed and goes on in its place.
 #[derive(Debug)]
@@ -48,8 +43,10 @@ impl Answer {
             if self.desk.next_look_ns().is_some_and(|due| due <= boot_ns().cast_signed()) {
                 self.desk.look();
             }
-            if self.shared.is_asked() {
-                self.reach_point();
+            if let Some(point) = self.shared.asked()
+                && self.desk.mark(point)
+            {
+                self.shared.given(point);
             }
             self.desk.publish();
         }
@@ -57,7 +54,8 @@ impl Answer {
 
     /// Waits for a call, a bell, or the time of the next look. True when there is a call.
     fn wait(&mut self) -> io::Result<bool> {
-        let due = self.desk.next_look_ns().map(|due| {
+        let marks_ns = self.shared.asked().map(|_| self.desk.next_mark_ns());
+        let due = self.desk.next_look_ns().into_iter().chain(marks_ns).min().map(|due| {
             let ns = due.saturating_sub(boot_ns().cast_signed()).max(0);
             Timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 }
         });
@@ -84,17 +82,5 @@ impl Answer {
         // An answer that arrives is proof that the caller was there all the time.
         let was_made = self.hand.go_on(self.listener.as_fd()).is_ok();
         self.desk.gone_on(taken, waiting.thread, was_made);
-    }
-
-    fn reach_point(&mut self) {
-        let mut looks = 0;
-        while self.desk.unknown() > 0 && looks < LAST_LOOKS {
-            self.desk.look();
-            std::thread::sleep(LAST_LOOKS_EVERY);
-            looks += 1;
-        }
-        self.desk.settle_all();
-        self.desk.publish();
-        self.shared.put();
     }
 }

@@ -27,6 +27,8 @@ const FIRST_LOOK_NS: i64 = 1_000_000;
 const UNKNOWN_AFTER_NS: i64 = 1_000_000_000;
 /// How often, and how far apart, a call that is met at its place is looked at while the other waits.
 const MEETS_LOOKS: u32 = 40;
+/// For each file that is followed, all of them are looked at so much more seldom, in nanoseconds: a twentieth of the time.
+const MARK_NS_PER_FILE: i64 = 20_000;
 const MEETS_EVERY: Duration = Duration::from_micros(50);
 
 /// A call that went on and may have had an effect.
@@ -51,6 +53,8 @@ pub(super) struct Desk {
     line: Line,
     unknown: Vec<Unknown>,
     follows: Follows,
+    /// See [`Desk::next_mark_ns`].
+    mark_ns: i64,
     /// Devices of file systems without files.
     no_files: HashSet<u64>,
     /// The kernel gives each change that is looked at a time of its own.
@@ -76,6 +80,7 @@ impl Desk {
             line: Line::default(),
             unknown: Vec::new(),
             follows: Follows::default(),
+            mark_ns: 0,
             no_files,
             has_fine_times,
         }
@@ -198,6 +203,10 @@ impl Desk {
             }
             [Look::There(state), _] => {
                 if opening.writes {
+                    let mut record = KernelRecord::new(Op::Open, Phase::Intent, now_ns);
+                    record.path.path = plan.paths().0;
+                    record.who = who.clone();
+                    self.line.push(record);
                     self.follows.opened(plan.paths().0, &state, who.clone(), now_ns);
                 }
                 Opened::Other
@@ -376,21 +385,25 @@ impl Desk {
         }
     }
 
-    /// How many calls are unknown.
-    pub(super) fn unknown(&self) -> usize {
-        self.unknown.len()
+    /// When all files that are followed may be looked at again.
+    pub(super) fn next_mark_ns(&self) -> i64 {
+        self.mark_ns
     }
 
-    /// Says of all calls that are still unknown that they are, and looks at each file that is followed.
-    pub(super) fn settle_all(&mut self) {
-        for unknown in std::mem::take(&mut self.unknown) {
-            if let Some(unknown) = self.look_at(unknown) {
-                self.conclude_unclear(unknown);
-            }
+    /// Puts a point behind all that happened up to now, and looks at each file that is followed before. False when that was done so
+    /// shortly before that it would take too much of this thread's time.
+    pub(super) fn mark(&mut self, point: u64) -> bool {
+        let now_ns = boot_ns().cast_signed();
+        if now_ns < self.mark_ns {
+            return false;
         }
-        for (object, path) in self.follows.all() {
+        let followed = self.follows.all();
+        self.mark_ns = now_ns + MARK_NS_PER_FILE * followed.len() as i64;
+        for (object, path) in followed {
             self.look_at_followed(object, &path);
         }
+        self.line.mark(point);
+        true
     }
 
     /// Hands on what is known up to now.

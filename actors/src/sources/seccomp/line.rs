@@ -1,6 +1,7 @@
 //! The order of entries: what a call comes to is known later than the call, and is told in its place all the same.
 
-use crate::sources::KernelRecord;
+use crate::sources::ready::Ready;
+use crate::sources::{Item, KernelRecord};
 use std::collections::VecDeque;
 
 /// A place in the line.
@@ -11,7 +12,7 @@ pub(super) struct Slot(u64);
 #[derive(Debug, Default)]
 pub(super) struct Line {
     /// What each came to; `None`: not known yet.
-    slots: VecDeque<Option<Vec<KernelRecord>>>,
+    slots: VecDeque<Option<Vec<Ready>>>,
     /// How many have left.
     left: u64,
 }
@@ -27,22 +28,31 @@ impl Line {
     pub(super) fn fill(&mut self, slot: Slot, records: Vec<KernelRecord>) {
         let index = slot.0.checked_sub(self.left).and_then(|i| usize::try_from(i).ok());
         if let Some(place) = index.and_then(|i| self.slots.get_mut(i)) {
-            *place = Some(records);
+            *place = Some(records.into_iter().map(ready).collect());
         }
     }
 
     /// Puts at the end what is known already.
     pub(super) fn push(&mut self, record: KernelRecord) {
-        self.slots.push_back(Some(vec![record]));
+        self.slots.push_back(Some(vec![ready(record)]));
+    }
+
+    /// Puts a point behind all that was entered so far.
+    pub(super) fn mark(&mut self, point: u64) {
+        self.slots.push_back(Some(vec![Ready::Passed(point)]));
     }
 
     /// Hands on all that no unknown call stands before.
-    pub(super) fn leave(&mut self, mut to: impl FnMut(KernelRecord)) {
+    pub(super) fn leave(&mut self, mut to: impl FnMut(Ready)) {
         while let Some(Some(_)) = self.slots.front() {
             self.left += 1;
             self.slots.pop_front().flatten().into_iter().flatten().for_each(&mut to);
         }
     }
+}
+
+fn ready(record: KernelRecord) -> Ready {
+    Ready::Item(Item::Record(Box::new(record)))
 }
 
 #[cfg(test)]
@@ -59,15 +69,20 @@ mod tests {
         let mut line = Line::default();
         let (first, second) = (line.keep(), line.keep());
         line.push(record(3));
+        line.mark(7);
         line.fill(second, vec![record(2)]);
         let told = |line: &mut Line| {
             let mut told = Vec::new();
-            line.leave(|r| told.push(r.boot_ns));
+            line.leave(|ready| match ready {
+                Ready::Item(Item::Record(record)) => told.push(record.boot_ns),
+                Ready::Item(_) => {}
+                Ready::Passed(point) => told.push(-point.cast_signed()),
+            });
             told
         };
         assert_eq!(told(&mut line), [] as [i64; 0]);
         line.fill(first, Vec::new());
-        assert_eq!(told(&mut line), [2, 3]);
+        assert_eq!(told(&mut line), [2, 3, -7]);
         let third = line.keep();
         line.fill(third, vec![record(4), record(5)]);
         line.fill(first, vec![record(9)]);

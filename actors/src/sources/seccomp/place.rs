@@ -63,6 +63,7 @@ pub(super) struct State {
 }
 
 impl State {
+    #[allow(clippy::useless_conversion, reason = "some numbers are shorter on other machines")]
     pub(super) fn of(stat: &Stat) -> Self {
         let ns = |s: i128, n: i128| s * 1_000_000_000 + n;
         State {

@@ -28,7 +28,7 @@ struct Queue {
     ready: VecDeque<Ready>,
     /// The last point that was asked for, the last that was put into the line, and the last that was handed out.
     asked: u64,
-    put: u64,
+    given: u64,
     passed: u64,
     /// Nobody will put points into the line: there is no thread yet, or no more.
     is_idle: bool,
@@ -79,7 +79,7 @@ impl Shared {
     /// Takes from the line what may leave it. Waits while too much is not taken.
     pub(super) fn publish(&self, line: &mut Line) {
         let mut queue = self.queue.lock();
-        line.leave(|record| queue.ready.push_back(Ready::Item(Item::Record(Box::new(record)))));
+        line.leave(|ready| queue.ready.push_back(ready));
         while queue.ready.len() > READY_MAX && !queue.stops {
             self.room.wait(&mut queue);
         }
@@ -106,18 +106,15 @@ impl Shared {
         queue.asked
     }
 
-    /// Whether a point was asked for that is not in the line yet.
-    pub(super) fn is_asked(&self) -> bool {
+    /// The last point that was asked for, if it was not given yet.
+    pub(super) fn asked(&self) -> Option<u64> {
         let queue = self.queue.lock();
-        queue.asked > queue.put
+        (queue.asked > queue.given).then_some(queue.asked)
     }
 
-    /// Puts the last point that was asked for behind all that is in the line.
-    pub(super) fn put(&self) {
-        let mut queue = self.queue.lock();
-        queue.put = queue.asked;
-        let point = queue.asked;
-        queue.ready.push_back(Ready::Passed(point));
+    /// The point is in the line.
+    pub(super) fn given(&self, point: u64) {
+        self.queue.lock().given = point;
     }
 
     pub(super) fn begin(&self) {
