@@ -66,9 +66,9 @@ pub(super) fn judge(aim: Aim, before: Looks, after: Looks, is_fresh: bool) -> Ju
             if was.object() == now.object() =>
         {
             match changed(aim, &was, &now) {
-                true => Judgement::Done,
-                false if is_fresh => Judgement::Unclear,
-                false => Judgement::Nothing,
+                Some(true) => Judgement::Done,
+                Some(false) if !is_fresh => Judgement::Nothing,
+                _ => Judgement::Unclear,
             }
         }
         // Something else is there now, or nothing.
@@ -83,15 +83,21 @@ fn object(look: Look) -> Option<(u64, u64)> {
     }
 }
 
-fn changed(aim: Aim, was: &State, now: &State) -> bool {
-    let touched = was.changed_ns != now.changed_ns;
+/// Whether what the aim is about has changed; `None` where it may have been something else.
+fn changed(aim: Aim, was: &State, now: &State) -> Option<bool> {
+    let is_touched = was.changed_ns != now.changed_ns;
     // Writing moves both times, whatever else does.
-    let not_written = was.written_ns == now.written_ns;
+    let is_written = was.written_ns != now.written_ns;
+    let by = |is_other: bool| match (is_other, is_touched, is_written) {
+        (true, ..) | (_, true, false) => Some(true),
+        (_, true, true) => None,
+        (_, false, _) => Some(false),
+    };
     match aim {
-        Aim::Change(Op::Chmod) => was.mode != now.mode || (touched && not_written),
-        Aim::Change(Op::Chown) => was.owner != now.owner || (touched && not_written),
-        Aim::Change(Op::Attribute) => touched || was.read_ns != now.read_ns || !not_written,
-        _ => was.size != now.size || !not_written,
+        Aim::Change(Op::Chmod) => by(was.mode != now.mode),
+        Aim::Change(Op::Chown) => by(was.owner != now.owner),
+        Aim::Change(Op::Attribute) => Some(is_touched || is_written || was.read_ns != now.read_ns),
+        _ => Some(was.size != now.size || is_written),
     }
 }
 
@@ -160,7 +166,8 @@ mod tests {
         let touch: fn(&mut State) = |s| s.changed_ns = 1;
         assert_eq!(judged(Op::Chmod, |s| s.mode = 0o100_600, false), Judgement::Done);
         assert_eq!(judged(Op::Chmod, touch, false), Judgement::Done);
-        assert_eq!(judged(Op::Chmod, write, false), Judgement::Nothing);
+        assert_eq!(judged(Op::Chmod, |_| (), false), Judgement::Nothing);
+        assert_eq!(judged(Op::Chmod, write, false), Judgement::Unclear);
         assert_eq!(judged(Op::Chown, |s| s.owner = (1, 1), false), Judgement::Done);
         assert_eq!(judged(Op::Truncate, |s| s.size = 0, false), Judgement::Done);
         assert_eq!(judged(Op::Truncate, touch, false), Judgement::Nothing);

@@ -30,8 +30,8 @@ pub(super) struct Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.shared.end();
         drop(self.keeper.take());
+        self.shared.end();
     }
 }
 

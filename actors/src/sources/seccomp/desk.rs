@@ -339,7 +339,7 @@ impl Desk {
     /// What an effect means for files that are followed.
     fn keep_up(&mut self, plan: &Plan, before: Looks, after: Looks, (path, target): (&[u8], &[u8])) {
         match (plan.aim, first(before)) {
-            (aim::Aim::Remove, Some(state)) if state.links <= 1 => self.follows.removed(&state),
+            (aim::Aim::Remove, Some(state)) if state.links <= 1 => self.follows.removed(&state, path),
             (aim::Aim::Rename, Some(state)) => self.follows.moved(&state, path, target),
             (aim::Aim::Change(_), _) => {
                 if let Some(state) = first(after) {

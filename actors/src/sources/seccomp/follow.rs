@@ -88,9 +88,11 @@ impl Follows {
         }
     }
 
-    /// Its last name is gone.
-    pub(super) fn removed(&mut self, state: &State) {
-        self.open.remove(&state.object());
+    /// Its last name is gone. Another file may have its number by now, and be followed.
+    pub(super) fn removed(&mut self, state: &State, path: &[u8]) {
+        if self.open.get(&state.object()).is_some_and(|f| f.path == path) {
+            self.open.remove(&state.object());
+        }
     }
 
     /// A file, or a folder and all below, has another name.
@@ -202,8 +204,11 @@ mod tests {
         opened(&mut follows, 1, 7);
         follows.changed_otherwise(&State { written_ns: 5, ..state(1, 0) });
         assert_eq!(follows.seen(&State { written_ns: 5, ..state(1, 0) }, 2_000), None);
-        follows.removed(&state(1, 0));
+        follows.removed(&state(1, 0), b"/w/1");
         assert_eq!(follows.seen(&state(1, 8), 3_000), None);
+        opened(&mut follows, 2, 7);
+        follows.removed(&state(2, 0), b"/w/who-had-the-number-before");
+        assert!(follows.seen(&state(2, 8), 3_000).is_some());
     }
 
     #[test]

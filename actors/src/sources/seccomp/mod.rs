@@ -32,7 +32,6 @@ use super::{
 };
 use answer::Answer;
 use desk::Desk;
-use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, Mode, fchmod, fstat, memfd_create};
 use semj_sys::seccomp::take_turns;
@@ -40,11 +39,12 @@ use shared::Shared;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often whoever takes records has to look for some.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// How long the end of the source waits for its thread.
+const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// The source.
 #[derive(Debug)]
@@ -58,7 +58,6 @@ pub struct Watch(Arc<Ends>);
 struct Ends {
     shared: Arc<Shared>,
     bell: Arc<OwnedFd>,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 fn unavailable(need: &str, remedy: &str) -> Unavailable {
@@ -77,7 +76,7 @@ impl Seccomp {
             unavailable("one more open file", "raise the limit of open files (ulimit -n)").because(&e.into())
         })?;
         let shared = Arc::new(Shared::new());
-        Ok(Seccomp(Arc::new(Ends { shared, bell: Arc::new(bell), thread: Mutex::new(None) })))
+        Ok(Seccomp(Arc::new(Ends { shared, bell: Arc::new(bell) })))
     }
 
     /// The other end.
@@ -128,9 +127,7 @@ impl Watch {
             looked_ns: super::boot_ns().cast_signed(),
             is_over: false,
         };
-        let thread = std::thread::Builder::new().name("semj-answer".into()).spawn(move || answer.run())?;
-        *self.0.thread.lock() = Some(thread);
-        Ok(())
+        std::thread::Builder::new().name("semj-answer".into()).spawn(move || answer.run()).map(drop)
     }
 }
 
@@ -202,9 +199,7 @@ impl Drop for Seccomp {
     fn drop(&mut self) {
         self.0.shared.stop();
         self.ring();
-        // From here on it is the keeper's turn; before, it would be both's.
-        if let Some(thread) = self.0.thread.lock().take() {
-            let _ = thread.join();
-        }
+        // From then on it is the keeper's turn.
+        self.0.shared.wait_for_end(END_WITHIN);
     }
 }

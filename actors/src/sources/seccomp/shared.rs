@@ -6,6 +6,7 @@ use crate::sources::{Item, Progress};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Records that may wait to be taken; beyond it callers wait.
 const READY_MAX: usize = 100_000;
@@ -123,11 +124,19 @@ impl Shared {
 
     pub(super) fn end(&self) {
         self.queue.lock().is_idle = true;
+        self.room.notify_all();
     }
 
     pub(super) fn stop(&self) {
         self.queue.lock().stops = true;
         self.room.notify_all();
+    }
+
+    /// Waits for the end of the thread, but not for ever: it may hang at a place that never answers.
+    pub(super) fn wait_for_end(&self, within: Duration) {
+        let until = Instant::now() + within;
+        let mut queue = self.queue.lock();
+        while !queue.is_idle && !self.room.wait_until(&mut queue, until).timed_out() {}
     }
 
     pub(super) fn stops(&self) -> bool {
