@@ -196,3 +196,21 @@ fn another_record_under_the_same_identity_is_told_as_a_conflict() {
         journal.close(PATIENCE).unwrap();
     }
 }
+
+#[test]
+fn a_source_that_finds_another_record_under_its_identity_tells_it_once_and_goes_on() {
+    let world = World::new();
+    let (mut one, mut other) = (Kernel::loaded_at(1_000_000_000), Kernel::loaded_at(2_000_000_000));
+    let (known, new) = (records(&mut one, 2).concat(), records(&mut other, 3).concat());
+    import(&world, &["--boot", "b", "-"], &known, 0);
+    std::fs::write(world.path("k"), &new).unwrap();
+    for _ in 0..2 {
+        let out = world.run(&["kernel", "sync", "--json", "--boot", "b", "k"], b"");
+        let told = &lines(&out)[0];
+        assert_eq!((&told["records"], &told["lost"]), (&json!(3), &json!(0)), "{}", complaint(&out));
+        let conflicts = world.json(&["query", "--json", "--name", "semj.record_conflict"]);
+        assert_eq!(conflicts.len(), 2);
+        assert_eq!(conflicts[0]["payload"]["semj.known_as"], 1);
+        assert_eq!(held(&world), 3, "the record whose number nobody had came in");
+    }
+}
