@@ -143,7 +143,7 @@ fn held(world: &World) -> usize {
 #[test]
 fn a_stream_that_was_synced_and_is_imported_is_not_doubled_nor_the_other_way() {
     // Lost records, repetitions, disorder, and lives that begin with a loss.
-    for (seed, boot) in [(3, None), (4, Some("b")), (5, None), (6, Some("b"))] {
+    for (seed, boot) in [(1, None), (4, Some("b")), (5, None), (9, Some("b"))] {
         println!("seed {seed}");
         let plan = sim::Plan { seed, events: 900, drop: 10, duplicate: 10, reorder: 10, restart_every: 210 };
         let mut bytes = Vec::new();
