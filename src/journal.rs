@@ -1,5 +1,6 @@
 //! The journal as its owner has it.
 
+use crate::import::KernelClock;
 use crate::report::{Health, Owner, Status, Verification};
 use crate::view::View;
 use crate::{
@@ -15,6 +16,7 @@ use semj_storage::query::{EventSource, Graph, WalkLimits};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// An open journal. One process owns it; clones are handles on the same one, usable from any thread.
 #[derive(Clone, Debug)]
@@ -146,6 +148,15 @@ impl Journal {
     /// [`SyncError`]; whatever it is, events are written all the same.
     pub fn sync_now(&self, within: Duration) -> Result<u64, SyncError> {
         self.0.engine.sync_now(within)
+    }
+
+    /// The clock of a boot, by the readings that kernel sources brought of it: for [`crate::import::KernelEvents`]. It reads
+    /// the whole record.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn kernel_clock(&self, boot_id: Uuid) -> Result<KernelClock, Error> {
+        Ok(KernelClock::of_anchors(&self.0.engine.clock_anchors(boot_id)?))
     }
 
     /// The event of a kernel source's sequence in its current life, as far as this opening saw it.

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use semj_storage::backend::{Backend, RealBackend};
 use semj_storage::error::{Damage, ReadError};
 use semj_storage::event::{Event, Recorded};
+use semj_storage::log::control::{CLOCK_ANCHOR, ClockAnchor};
 use semj_storage::log::{LockFile, LogView};
 use semj_storage::trees::Index;
 use std::ops::ControlFlow;
@@ -29,6 +30,8 @@ use uuid::Uuid;
 
 /// How long closing waits at most for the trees, which can always be made again.
 const TREES_AT_CLOSE: Duration = Duration::from_secs(1);
+/// Most readings of clocks that are handed out of a journal.
+const ANCHORS_MAX: usize = 65_536;
 const TREES_POLL: Duration = Duration::from_millis(1);
 /// What closing always gives the threads to end.
 const END_GRACE: Duration = Duration::from_millis(500);
@@ -199,6 +202,23 @@ impl Engine {
         source: &str,
     ) -> Result<Option<semj_storage::log::control::ResumePoint>, ReadError> {
         self.shared.pipeline.resume_point(source)
+    }
+
+    /// The readings of the clocks in this boot that are durable, the newest first, at most 65,536; it reads the whole
+    /// record.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn clock_anchors(&self, boot_id: Uuid) -> Result<Vec<ClockAnchor>, ReadError> {
+        let pipeline = &self.shared.pipeline;
+        let mut found = Vec::new();
+        pipeline.segments().controls_back(pipeline.watermark().durable(), &mut |control| {
+            if control.kind == CLOCK_ANCHOR {
+                found.extend(ClockAnchor::decode(control.bytes).filter(|a| a.boot_id == boot_id));
+            }
+            if found.len() < ANCHORS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(found)
     }
 
     /// The event of a source's sequence in its current life, and the sequence of an event; as far as this opening saw them.

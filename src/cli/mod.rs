@@ -10,6 +10,7 @@ mod export_semj;
 mod fields;
 mod filters;
 mod import;
+mod import_semj;
 mod interrupt;
 mod kernel;
 mod kernel_sync;

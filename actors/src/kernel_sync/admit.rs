@@ -1,5 +1,6 @@
 //! A group's way into the ledger: its events, the resume point behind them and the clock anchors in one unit, once.
 
+use super::conflict::conflict;
 use super::slot::{Doubt, Note, Slot};
 use crate::cores::kernel::Group;
 use crate::error::EmitError;
@@ -135,7 +136,8 @@ fn stand_in(source: &str, event: &Event<'_>, why: &EmitError) -> Event<'static> 
     }
 }
 
-/// Takes events out of the group that the journal knows already; `false` when it knows none.
+/// Takes events out of the group that the journal knows already; `false` when it knows none. A record under a known id
+/// that is another one is told in its place.
 fn drop_known(pipeline: &Pipeline, group: &mut Group) -> Result<bool, ReadError> {
     let durable = pipeline.watermark().durable();
     let mut sequences: Vec<Option<u64>> = vec![None; group.events.len()];
@@ -148,10 +150,26 @@ fn drop_known(pipeline: &Pipeline, group: &mut Group) -> Result<bool, ReadError>
     }
     let mut seen = std::collections::HashSet::<Uuid>::new();
     let (mut kept, mut extents, before) = (Vec::new(), Vec::<Run>::new(), group.events.len());
-    for (event, sequence) in std::mem::take(&mut group.events).into_iter().zip(sequences) {
+    let mut told = 0;
+    for (mut event, sequence) in std::mem::take(&mut group.events).into_iter().zip(sequences) {
         let id = event.given_id().unwrap_or_default();
-        if !seen.insert(id) || pipeline.ledger().find_id(&id, durable)?.is_some() {
+        if !seen.insert(id) {
             continue;
+        }
+        if let Some(known) = pipeline.ledger().find_id(&id, durable)? {
+            // What is not durable yet was journaled by this opening, of this very record.
+            let other = if known.sequence <= durable {
+                conflict(pipeline, &event, id, known.sequence)?
+            } else {
+                None
+            };
+            let Some(other) = other else { continue };
+            let id = other.given_id().unwrap_or_default();
+            if !seen.insert(id) || pipeline.ledger().find_id(&id, durable)?.is_some() {
+                continue;
+            }
+            told += 1;
+            event = other;
         }
         if let Some(source_sequence) = sequence {
             extents.push(Run { source_sequence, offset: kept.len() as u32, length: 1 });
@@ -160,5 +178,5 @@ fn drop_known(pipeline: &Pipeline, group: &mut Group) -> Result<bool, ReadError>
     }
     group.events = kept;
     group.extents = extents;
-    Ok(group.events.len() < before)
+    Ok(told > 0 || group.events.len() < before)
 }

@@ -1,6 +1,7 @@
 //! What KernelSync and those who ask it share, and what outlives its actor: sources, what they handed out, accounts.
 
 mod admit;
+mod conflict;
 mod desk;
 mod slot;
 mod status;

@@ -28,7 +28,6 @@ mod record;
 mod semj_tail;
 mod sentinel;
 mod tail_file;
-mod tail_lives;
 mod unavailable;
 mod watch;
 mod writes;
