@@ -2,6 +2,7 @@
 
 mod admit;
 mod desk;
+mod keeper;
 mod slot;
 mod status;
 mod watcher;
@@ -9,6 +10,6 @@ mod watcher;
 pub use desk::{AttachError, SyncError};
 pub use status::{Condition, SourceStatus};
 
-pub(crate) use admit::{Admission, admit, settle_doubt};
 pub(crate) use desk::Desk;
-pub(crate) use slot::{Batch, Machine, Slot, State, Target};
+pub(crate) use keeper::{Keeper, Next, RETRY_NS};
+pub(crate) use slot::Slot;

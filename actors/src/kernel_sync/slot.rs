@@ -21,7 +21,7 @@ pub(crate) struct Slot {
     pub(crate) state: Mutex<State>,
     /// Somebody's request was answered, or nobody will.
     pub(crate) answered: Condvar,
-    /// Held during calls of the source, however long they take.
+    /// Held by whoever keeps the source, for all of its turn and however long a call of the source takes.
     pub(crate) machine: Mutex<Machine>,
 }
 
