@@ -92,6 +92,7 @@ fn held(events: impl Iterator<Item = Recorded>) -> Held {
                 *held.lost.last_mut().unwrap() -= 1;
                 held.filled += 1;
             }
+            Some("semj.certificate" | "semj.coverage" | "semj.resync" | "semj.lag" | "semj.clock_step") => {}
             _ => {
                 let sequence = number(&event, "global_sequence");
                 let life = held.lives.last_mut().unwrap();

@@ -210,7 +210,8 @@ impl Pipeline {
         }
     }
 
-    fn emit_own(&self, event: &Event<'_>) -> bool {
+    /// Admits an event of the engine's own, if there is room.
+    pub(crate) fn emit_own(&self, event: &Event<'_>) -> bool {
         let mut prepared = Prepared::default();
         prepared.set_engine();
         self.ledger

@@ -16,6 +16,7 @@ use semj_actors::sources::{GapCause, Item, Lost, ResumeKind};
 use semj_actors::supervision::{Command, RestartLimits, Role, WatchLimits};
 use semj_actors::{Condition, Engine, EngineOptions, SyncError};
 use semj_storage::backend::{Backend, CrashMode, DirectoryRule, MemoryBackend};
+use semj_storage::log::control::ResumePoint;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -54,8 +55,8 @@ fn losses_repetitions_and_disorder_are_told_apart() {
     let status = &engine.sync_status()[0];
     assert_eq!((status.lost, status.duplicates, status.last_sequence), (3, 2, 15));
     assert_eq!((status.lag_events, status.lag_ms), (Some(0), 0));
-    let point = engine.resume_point("k").unwrap().unwrap();
-    assert_eq!((point.last_sequence, point.lost, point.missing), (15, 3, vec![(7, 9)]));
+    let point = engine.resume_point("k").unwrap().unwrap().account;
+    assert_eq!((point.last_sequence, point.lost, point.missing.pairs()), (15, 3, vec![(7, 9)]));
 }
 
 #[test]
@@ -86,7 +87,8 @@ fn reopening_goes_on_behind_what_is_durable() {
         assert_eq!(found(&engine, "k").sequences, (1..=upto).collect::<Vec<_>>());
         assert_eq!(engine.sync_status()[0].duplicates, 0, "nothing was read twice");
         let point = engine.resume_point("k").unwrap().unwrap();
-        assert_eq!((point.records, point.last_sequence, point.incarnation), (upto, upto, 1));
+        let account = &point.account;
+        assert_eq!((account.records, account.last_sequence, account.incarnation), (upto, upto, 1));
         assert_eq!(point.resume, (upto / 7).to_le_bytes(), "it was read to its end");
         engine.close(SOON).unwrap();
     }
@@ -258,7 +260,7 @@ fn survives(how: &str, who: &str, resume: ResumeKind, disturb: impl Fn(&Engine, 
     let all = found(&engine, "k");
     assert_eq!(all.sequences, there(600), "{how}");
     assert_eq!(all.lost, 3, "{how}");
-    assert_eq!(engine.resume_point("k").unwrap().unwrap().last_sequence, 600);
+    assert_eq!(engine.resume_point("k").unwrap().unwrap().account.last_sequence, 600);
     engine.close(SOON).unwrap();
     drop(engine);
     let engine = open(&disk, patient());
@@ -330,7 +332,7 @@ fn an_incarnation_that_was_replaced_changes_nothing_when_it_comes_back() {
         until("all is read again", || engine.sync_now(SOON).is_ok());
         let found = found(&engine, "k");
         assert_eq!((found.sequences, found.lost), ((1..=60).collect(), 0), "{point}");
-        assert_eq!(engine.resume_point("k").unwrap().unwrap().records, 60, "{point}");
+        assert_eq!(engine.resume_point("k").unwrap().unwrap().account.records, 60, "{point}");
     }
 }
 
@@ -406,7 +408,8 @@ fn records_and_their_resume_point_are_one_whenever_the_power_is_cut() {
         let image: Arc<dyn Backend> = Arc::new(image);
         let engine = open(&image, patient());
         let before = found(&engine, "k");
-        let point = engine.resume_point("k").unwrap().unwrap_or_default();
+        let ResumePoint { account: point, resume, .. } =
+            engine.resume_point("k").unwrap().unwrap_or_default();
         let want: Vec<u64> = (1..=point.last_sequence).filter(|n| n % 23 != 0).collect();
         assert_eq!(before.sequences, want, "image {number}: the point says {}", point.last_sequence);
         assert_eq!(
@@ -425,7 +428,7 @@ fn records_and_their_resume_point_are_one_whenever_the_power_is_cut() {
                 "image {number}"
             );
             // A call that was admitted in part is read again; what of it is known is dropped, and nothing else.
-            let calls = point.resume.first_chunk().map_or(0, |calls| u64::from_le_bytes(*calls)) as usize;
+            let calls = resume.first_chunk().map_or(0, |calls| u64::from_le_bytes(*calls)) as usize;
             let behind: Vec<u64> = (1..=310).filter(|n| n % 23 != 0).skip(calls * 9).collect();
             let again = behind.iter().filter(|n| **n <= point.last_sequence).count() as u64;
             assert!(again < 9, "image {number}: {again} records of more than one call");

@@ -2,6 +2,7 @@
 
 mod admit;
 mod desk;
+mod health;
 mod keeper;
 mod slot;
 mod status;
@@ -11,5 +12,6 @@ pub use desk::{AttachError, SyncError};
 pub use status::{Condition, SourceStatus};
 
 pub(crate) use desk::Desk;
-pub(crate) use keeper::{Keeper, Next, RETRY_NS};
+pub(crate) use health::tell_hang;
+pub(crate) use keeper::{Keeper, Next, RETRY_NS, Tools};
 pub(crate) use slot::Slot;

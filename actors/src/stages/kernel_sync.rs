@@ -5,8 +5,9 @@
 //! Limits: one call of each source per turn, of at most 512 items; a source that does not return costs nobody but itself.
 
 use super::{Birth, Effect, On, Stage, Timer};
+use crate::cores::kernel::SyncLimits;
 use crate::error::StageError;
-use crate::kernel_sync::{Condition, Desk, Keeper, Next, RETRY_NS, Slot};
+use crate::kernel_sync::{Condition, Desk, Keeper, Next, RETRY_NS, Slot, Tools, tell_hang};
 use crate::messages::SyncDoorbell;
 use crate::pipeline::Pipeline;
 use crate::supervision::{Progress, Role};
@@ -20,6 +21,8 @@ pub struct KernelSyncSeed {
     /// The shared state.
     pub pipeline: Arc<Pipeline>,
     pub(crate) desk: Arc<Desk>,
+    /// How often sources are looked at, and when one is behind.
+    pub limits: SyncLimits,
 }
 
 /// A source, and what this incarnation has of it.
@@ -81,8 +84,10 @@ impl KernelSyncStage {
             tended.push(Tended { slot, keeper: None });
         }
         let (mut more, mut at) = (false, None::<i64>);
+        let clock_sets = seed.desk.clock_sets();
+        let tools = Tools { pipeline: &seed.pipeline, progress, limits: &seed.limits, clock_sets };
         for one in tended {
-            let next = one.tend(&seed.pipeline, progress).map_err(unread)?;
+            let next = one.tend(&tools).map_err(unread)?;
             if !progress.tick() {
                 return Ok(());
             }
@@ -110,13 +115,14 @@ impl Tended {
     ///
     /// An incarnation holds the source for all of it: whoever comes after it begins when it is out, and one that was
     /// replaced before it got here does nothing. So an account has one keeper, and what outlives them is changed by one.
-    fn tend(&mut self, pipeline: &Pipeline, progress: &Progress) -> Result<Next, ReadError> {
+    fn tend(&mut self, tools: &Tools<'_>) -> Result<Next, ReadError> {
         let slot = self.slot.clone();
         let Some(mut machine) = slot.machine.try_lock() else {
             slot.fail(Condition::Hangs);
-            return Ok(Next { more: false, at: Some(pipeline.clock().boot_ns() + RETRY_NS) });
+            tell_hang(&slot, tools);
+            return Ok(Next { more: false, at: Some(tools.now() + RETRY_NS) });
         };
-        if !progress.tick() {
+        if !tools.progress.tick() {
             return Ok(Next::default());
         }
         if matches!(slot.state.lock().condition, Condition::Ended(_)) {
@@ -124,8 +130,8 @@ impl Tended {
         }
         let keeper = match &mut self.keeper {
             Some(keeper) => keeper,
-            none => none.insert(Keeper::begin(pipeline, &slot, progress)?),
+            none => none.insert(Keeper::begin(&slot, tools)?),
         };
-        keeper.tend(&mut machine, pipeline, progress)
+        keeper.tend(&mut machine, tools)
     }
 }

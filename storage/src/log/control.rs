@@ -1,5 +1,6 @@
 //! Control records: what commits with a unit, takes no sequence and is never delivered.
 
+pub use super::account::{Account, RANGES_MAX, Ranges};
 use super::bytes::{i64_at, u32_at, u64_at, uuid_at};
 use uuid::Uuid;
 
@@ -10,30 +11,13 @@ pub const CLOCK_ANCHOR: u16 = 2;
 /// A range that was found damaged: u64 first, u64 last, then the reason as UTF-8.
 pub const DAMAGE: u16 = 5;
 
-/// Missing ranges kept in a resume point; older ones are forgotten.
-pub const RANGES_MAX: usize = 64;
-
 /// Where to go on reading a source, committed in one unit with the records it stands behind.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ResumePoint {
     /// The source's name.
     pub source: String,
-    /// Which boot the sequences belong to; nil where unknown.
-    pub boot_id: Uuid,
-    /// Which life of the source, counted by the journal from 1 on.
-    pub incarnation: u64,
-    /// Records journaled in this life.
-    pub records: u64,
-    /// Highest source sequence accounted for, as a record or as missing; 0: none.
-    pub last_sequence: u64,
-    /// Newest boot-time clock of its records, ns.
-    pub newest_boot_ns: i64,
-    /// Records known to be missing in this life.
-    pub lost: u64,
-    /// Gaps of unknown length in this life.
-    pub unknown_gaps: u64,
-    /// The newest missing ranges, first and last sequence of each, in order.
-    pub missing: Vec<(u64, u64)>,
+    /// What is known of it behind the group's events.
+    pub account: Account,
     /// Which source sequences the group's events have, in order.
     pub extents: Vec<Run>,
     /// Bytes that only the source understands.
@@ -73,14 +57,14 @@ impl ResumePoint {
     /// The bytes of the control record.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(FIXED_BYTES + 64 + self.source.len() + self.resume.len());
-        let skip = self.missing.len().saturating_sub(RANGES_MAX);
-        let missing = self.missing.get(skip..).unwrap_or_default();
-        out.extend_from_slice(self.boot_id.as_bytes());
-        for n in [self.incarnation, self.records, self.last_sequence] {
+        let account = &self.account;
+        let missing = account.missing.pairs();
+        out.extend_from_slice(account.boot_id.as_bytes());
+        for n in [account.incarnation, account.records, account.last_sequence] {
             out.extend_from_slice(&n.to_le_bytes());
         }
-        out.extend_from_slice(&self.newest_boot_ns.to_le_bytes());
-        for n in [self.lost, self.unknown_gaps] {
+        out.extend_from_slice(&account.newest_boot_ns.to_le_bytes());
+        for n in [account.lost, account.unknown_gaps] {
             out.extend_from_slice(&n.to_le_bytes());
         }
         for n in [self.source.len(), missing.len(), self.extents.len(), self.resume.len()] {
@@ -88,7 +72,7 @@ impl ResumePoint {
         }
         debug_assert_eq!(out.len(), FIXED_BYTES);
         out.extend_from_slice(self.source.as_bytes());
-        for (first, last) in missing {
+        for (first, last) in &missing {
             out.extend_from_slice(&first.to_le_bytes());
             out.extend_from_slice(&last.to_le_bytes());
         }
@@ -113,14 +97,18 @@ impl ResumePoint {
         (resume.len() == count(70)).then_some(())?;
         Some(ResumePoint {
             source: std::str::from_utf8(source).ok()?.to_owned(),
-            boot_id: uuid_at(fixed, 0),
-            incarnation: u64_at(fixed, 16),
-            records: u64_at(fixed, 24),
-            last_sequence: u64_at(fixed, 32),
-            newest_boot_ns: i64_at(fixed, 40),
-            lost: u64_at(fixed, 48),
-            unknown_gaps: u64_at(fixed, 56),
-            missing: missing.chunks_exact(16).map(|b| (u64_at(b, 0), u64_at(b, 8))).collect(),
+            account: Account {
+                boot_id: uuid_at(fixed, 0),
+                incarnation: u64_at(fixed, 16),
+                records: u64_at(fixed, 24),
+                last_sequence: u64_at(fixed, 32),
+                newest_boot_ns: i64_at(fixed, 40),
+                lost: u64_at(fixed, 48),
+                unknown_gaps: u64_at(fixed, 56),
+                missing: Ranges::from_pairs(
+                    &missing.chunks_exact(16).map(|b| (u64_at(b, 0), u64_at(b, 8))).collect::<Vec<_>>(),
+                ),
+            },
             extents: extents
                 .chunks_exact(16)
                 .map(|b| Run { source_sequence: u64_at(b, 0), offset: u32_at(b, 8), length: u32_at(b, 12) })
@@ -162,14 +150,16 @@ mod tests {
     fn a_resume_point_survives_and_every_cut_is_refused() {
         let point = ResumePoint {
             source: "kernel:semj".into(),
-            boot_id: Uuid::from_u128(7),
-            incarnation: 3,
-            records: 900,
-            last_sequence: 1_000,
-            newest_boot_ns: -5,
-            lost: 100,
-            unknown_gaps: 1,
-            missing: vec![(10, 20), (30, 30)],
+            account: Account {
+                boot_id: Uuid::from_u128(7),
+                incarnation: 3,
+                records: 900,
+                last_sequence: 1_000,
+                newest_boot_ns: -5,
+                lost: 100,
+                unknown_gaps: 1,
+                missing: Ranges::from_pairs(&[(10, 20), (30, 30)]),
+            },
             extents: vec![
                 Run { source_sequence: 1, offset: 0, length: 9 },
                 Run { source_sequence: 21, offset: 10, length: 1 },
@@ -181,9 +171,6 @@ mod tests {
         for end in 0..bytes.len() {
             assert_eq!(ResumePoint::decode(&bytes[..end]), None, "cut at {end}");
         }
-        let many = ResumePoint { missing: (0..100).map(|n| (n, n)).collect(), ..ResumePoint::default() };
-        let kept = ResumePoint::decode(&many.encode()).unwrap().missing;
-        assert_eq!((kept.len(), kept[0]), (RANGES_MAX, (36, 36)), "the oldest are forgotten");
     }
 
     #[test]

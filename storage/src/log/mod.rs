@@ -1,5 +1,6 @@
 //! The record: segments of blocks of commit units.
 
+mod account;
 mod block;
 mod blocks;
 mod bytes;
@@ -14,6 +15,7 @@ pub mod idset;
 mod inspect;
 mod lock;
 mod lookup;
+mod points;
 mod prealloc;
 mod reader;
 mod recover;
@@ -23,6 +25,7 @@ mod unit;
 mod walk;
 mod writer;
 
+pub use account::{Account, RANGES_MAX, Ranges};
 pub use block::{PreparedBlock, SummaryBuilder};
 pub use chain::{ChainValue, content_digest, genesis};
 pub(crate) use check::{SegmentCheck, check_segment};
@@ -30,6 +33,7 @@ pub use codec::Codec;
 pub use controls::ControlRef;
 pub use inspect::{Inspection, TornTail, inspect};
 pub use lock::{HEALTH_ROLES, Health, LockFile, LockInfo, OwnerState, Watermark};
+pub use points::{Found, Origin};
 pub use prealloc::Prealloc;
 pub use reader::{LogView, Segments, segment_files};
 pub use recover::{Place, Recovered, Tail, recover};
