@@ -13,6 +13,7 @@ mod import;
 mod interrupt;
 mod kernel;
 mod kernel_sync;
+mod kernel_where;
 mod lines;
 mod out;
 mod outcome;

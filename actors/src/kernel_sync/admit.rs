@@ -126,6 +126,9 @@ fn prepare(
         let point = ResumePoint { source, account, extents: group.extents.clone(), resume: resume.0 };
         prepared.control(RESUME_POINT, &point.encode());
     }
+    for (kind, bytes) in &group.controls {
+        prepared.control(*kind, bytes);
+    }
     for anchor in &group.anchors {
         prepared.control(CLOCK_ANCHOR, &anchor.encode());
     }

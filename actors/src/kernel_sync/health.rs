@@ -49,9 +49,9 @@ pub(crate) fn tell_hang(slot: &Slot, tools: &Tools<'_>) {
         let clock = tools.pipeline.clock();
         let offset = clock.wall_ns().saturating_sub(clock.boot_ns());
         let name = hangs.name();
-        let event =
-            Told::Coverage { covered: hangs, changes: 1 }.event(&slot.name, &Account::default(), offset);
-        if tools.pipeline.emit_own(&event) {
+        let told = Told::Coverage { covered: hangs, changes: 1 };
+        let event = told.event(&slot.name, &Account::default(), offset);
+        if tools.pipeline.emit_own(&event, told.control(&slot.name)) {
             let mut state = slot.state.lock();
             state.covered = Some((name, now));
             state.alerts += 1;

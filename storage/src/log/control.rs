@@ -8,6 +8,10 @@ use uuid::Uuid;
 pub const RESUME_POINT: u16 = 1;
 /// What the clocks said at one moment: [`ClockAnchor`].
 pub const CLOCK_ANCHOR: u16 = 2;
+/// Up to when the journal is complete as to a source: [`Certificate`].
+pub const CERTIFICATE: u16 = 3;
+/// Whether somebody looks at a source: [`Coverage`].
+pub const COVERAGE: u16 = 4;
 /// A range that was found damaged: u64 first, u64 last, then the reason as UTF-8.
 pub const DAMAGE: u16 = 5;
 
@@ -48,6 +52,26 @@ pub struct ClockAnchor {
     pub mono_ns: i64,
     /// How far apart the readings may be, ns.
     pub error_ns: u32,
+}
+
+/// Every effect that a source saw up to a moment is journaled before this, or counted as lost.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Certificate {
+    /// The source's name.
+    pub source: String,
+    /// Which boot of the machine that journals.
+    pub boot_id: Uuid,
+    /// The moment, ns of its boot-time clock.
+    pub complete_ns: i64,
+}
+
+/// Whether somebody looks at a source, from here on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Coverage {
+    /// The source's name.
+    pub source: String,
+    /// In one word: `watching`, `unavailable`, `failed`, `hangs`.
+    pub state: String,
 }
 
 /// Length of the part of a resume point that does not vary.
@@ -118,6 +142,36 @@ impl ResumePoint {
     }
 }
 
+impl Certificate {
+    /// The bytes of the control record.
+    pub fn encode(&self) -> Vec<u8> {
+        [self.boot_id.as_bytes().as_slice(), &self.complete_ns.to_le_bytes(), self.source.as_bytes()].concat()
+    }
+
+    /// Decodes the bytes of a control record; `None` where they do not add up.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (fixed, source) = bytes.split_at_checked(24)?;
+        let source = std::str::from_utf8(source).ok()?.to_owned();
+        Some(Certificate { source, boot_id: uuid_at(fixed, 0), complete_ns: i64_at(fixed, 16) })
+    }
+}
+
+impl Coverage {
+    /// The bytes of the control record.
+    pub fn encode(&self) -> Vec<u8> {
+        let length = self.state.len().min(usize::from(u8::MAX)) as u8;
+        [&[length], self.state.as_bytes(), self.source.as_bytes()].concat()
+    }
+
+    /// Decodes the bytes of a control record; `None` where they do not add up.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (length, rest) = bytes.split_first()?;
+        let (state, source) = rest.split_at_checked(usize::from(*length))?;
+        let text = |bytes| std::str::from_utf8(bytes).ok().map(str::to_owned);
+        Some(Coverage { source: text(source)?, state: text(state)? })
+    }
+}
+
 impl ClockAnchor {
     /// The bytes of the control record.
     pub fn encode(&self) -> Vec<u8> {
@@ -171,6 +225,17 @@ mod tests {
         for end in 0..bytes.len() {
             assert_eq!(ResumePoint::decode(&bytes[..end]), None, "cut at {end}");
         }
+    }
+
+    #[test]
+    fn certificate_and_coverage_survive() {
+        let certificate =
+            Certificate { source: "kernel:k".into(), boot_id: Uuid::from_u128(9), complete_ns: -7 };
+        assert_eq!(Certificate::decode(&certificate.encode()), Some(certificate));
+        assert_eq!(Certificate::decode(&[0; 23]), None);
+        let coverage = Coverage { source: "kernel:k".into(), state: "watching".into() };
+        assert_eq!(Coverage::decode(&coverage.encode()), Some(coverage));
+        assert_eq!((Coverage::decode(&[]), Coverage::decode(&[3, b'a', b'b'])), (None, None));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) struct FooterBuilder {
     streams: HashMap<u64, u32>,
     /// Of each source the first event of the last group with a resume point.
     points: HashMap<u64, u32>,
+    /// It tells something of sources.
+    has_points: bool,
     /// As footers were before they named sources.
     leaves_points_out: bool,
 }
@@ -41,10 +43,12 @@ pub(crate) fn point_key(source: &str) -> Vec<u8> {
     [b"\xFFsemj resume point ", source.as_bytes()].concat()
 }
 
-/// Stands in the set of streams where it names all sources, at [`ALL_POINTS_PLACE`].
+/// Stands in the set of streams where it names all sources, at one of the places that no event has.
 pub(crate) const ALL_POINTS: &[u8] = b"\xFFsemj resume points v1";
-/// The place of no event.
-pub(crate) const ALL_POINTS_PLACE: u32 = u32::MAX;
+/// The segment tells something of sources.
+pub(crate) const SOME_POINTS_PLACE: u32 = u32::MAX;
+/// It does not.
+pub(crate) const NO_POINTS_PLACE: u32 = u32::MAX - 1;
 
 impl FooterBuilder {
     pub(crate) fn block(&mut self, b: &BlockInfo) {
@@ -80,6 +84,11 @@ impl FooterBuilder {
         self.points.insert(fingerprint(&point_key(source)), place);
     }
 
+    /// A control record that tells something of a source.
+    pub(crate) fn tells_of_source(&mut self) {
+        self.has_points = true;
+    }
+
     /// The same footer as it was made before footers named sources.
     pub(crate) fn without_points(self) -> Self {
         FooterBuilder { leaves_points_out: true, ..self }
@@ -89,7 +98,8 @@ impl FooterBuilder {
     pub(crate) fn encode(self, journal: &Uuid) -> Vec<u8> {
         let mut streams = IdSetBuilder::new();
         if !self.leaves_points_out {
-            streams.add(fingerprint(ALL_POINTS), ALL_POINTS_PLACE);
+            let place = if self.has_points { SOME_POINTS_PLACE } else { NO_POINTS_PLACE };
+            streams.add(fingerprint(ALL_POINTS), place);
             self.points.into_iter().for_each(|(name, place)| streams.add(name, place));
         }
         self.streams.into_iter().for_each(|(name, place)| streams.add(name, place));

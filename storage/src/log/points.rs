@@ -5,7 +5,7 @@
 //! at its filter. Segments without a seal, and those sealed by an earlier version, are walked block by block.
 
 use super::control::{RESUME_POINT, ResumePoint};
-use super::footer::{ALL_POINTS, ALL_POINTS_PLACE, point_key};
+use super::footer::{ALL_POINTS, NO_POINTS_PLACE, SOME_POINTS_PLACE, point_key};
 use super::reader::{Segment, Segments};
 use crate::error::ReadError;
 use std::ops::ControlFlow;
@@ -73,7 +73,7 @@ impl Segments {
     }
 
     /// The segments that hold events up to `last`, newest first, each with its last event of these.
-    fn segments_back(&self, last: u64) -> Vec<(Arc<Segment>, u64)> {
+    pub(super) fn segments_back(&self, last: u64) -> Vec<(Arc<Segment>, u64)> {
         let list = self.list.read();
         let mut end = last;
         let mut found = Vec::new();
@@ -84,19 +84,24 @@ impl Segments {
         found
     }
 
+    /// Whether a segment tells anything of sources; `None` where only reading it tells.
+    pub(super) fn tells_of_sources(&self, segment: &Segment) -> Result<Option<bool>, ReadError> {
+        let places = self.named_by(segment, |s| &s.streams, ALL_POINTS)?.unwrap_or_default();
+        let has = |place: u32| places.contains(&(segment.first + u64::from(place)));
+        Ok(if has(SOME_POINTS_PLACE) { Some(true) } else { has(NO_POINTS_PLACE).then_some(false) })
+    }
+
     /// Up to where a segment is to be looked at for a source; `None` where its footer says that there is nothing.
     fn points_end(&self, segment: &Segment, end: u64, source: &str) -> Result<Option<u64>, ReadError> {
-        let named = |name: &[u8]| self.named_by(segment, |s| &s.streams, name);
-        let all = segment.first + u64::from(ALL_POINTS_PLACE);
-        if !named(ALL_POINTS)?.is_some_and(|places| places.contains(&all)) {
-            return Ok(Some(end));
+        match self.tells_of_sources(segment)? {
+            None => return Ok(Some(end)),
+            Some(false) => return Ok(None),
+            Some(true) => {}
         }
-        Ok(match named(&point_key(source))? {
-            None => Some(end),
-            Some(places) => {
-                places.into_iter().filter(|place| *place != all).max().map(|newest| newest.min(end))
-            }
-        })
+        let Some(places) = self.named_by(segment, |s| &s.streams, &point_key(source))? else {
+            return Ok(Some(end));
+        };
+        Ok(places.into_iter().max().map(|newest| newest.min(end)))
     }
 
     /// The last resume point of a source in a segment, and its group's first event.
@@ -132,24 +137,6 @@ impl Segments {
             }
         })?;
         Ok(())
-    }
-
-    /// The newest resume point of each source among events up to `last`, by name. Reads every block that has control
-    /// records.
-    ///
-    /// # Errors
-    /// When the record cannot be read.
-    pub fn resume_points(&self, last: u64) -> Result<Vec<(ResumePoint, u64)>, ReadError> {
-        let mut found = std::collections::BTreeMap::<String, (ResumePoint, u64)>::new();
-        self.controls_back(last, &mut |control| {
-            if let Some(point) =
-                (control.kind == RESUME_POINT).then(|| ResumePoint::decode(control.bytes)).flatten()
-            {
-                found.entry(point.source.clone()).or_insert((point, control.event));
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(found.into_values().collect())
     }
 
     /// The event that a source's sequence became in a life of it, among events up to `last`; `life` is boot and

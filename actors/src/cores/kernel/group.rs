@@ -36,6 +36,8 @@ pub struct Group {
     pub extents: Vec<Run>,
     /// Clock anchors that are committed with it.
     pub anchors: Vec<ClockAnchor>,
+    /// Other control records that are committed with it: kind and bytes.
+    pub controls: Vec<(u16, Vec<u8>)>,
     /// What is known of the source behind it.
     pub account: Account,
     /// A new life begins in it.
@@ -173,6 +175,7 @@ impl SourceCore {
                     Told::Resync { .. } => None,
                 });
                 group.alerts += u64::from(told.is_alert());
+                group.controls.extend(told.control(&self.name));
                 let event = told.event(&self.name, account, wall_offset_ns);
                 let name = event.name_text().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
                 events.push(event.id(named(&name, now_ns.cast_unsigned())));

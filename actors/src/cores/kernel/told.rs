@@ -6,7 +6,7 @@ use super::triggers::Triggers;
 use crate::sources::{Caps, Loss, Pid, ResumeKind, Unavailable};
 use semj_storage::event::{Event, Priority, Timestamp};
 use semj_storage::log::Account;
-use semj_storage::log::control::ClockAnchor;
+use semj_storage::log::control::{CERTIFICATE, COVERAGE, Certificate, ClockAnchor, Coverage};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -112,6 +112,21 @@ impl Told {
             Told::Certificate { .. } | Told::Resync { .. } => false,
             Told::Coverage { covered, .. } => !matches!(covered, Covered::Watching(..)),
             Told::Lag { is_over, .. } => *is_over,
+        }
+    }
+
+    /// The control record by which readers find it without reading events.
+    pub(crate) fn control(&self, source: &str) -> Option<(u16, Vec<u8>)> {
+        let source = source.to_owned();
+        match self {
+            Told::Certificate { boot_id, complete_ns, .. } => {
+                let (boot_id, complete_ns) = (*boot_id, *complete_ns);
+                Some((CERTIFICATE, Certificate { source, boot_id, complete_ns }.encode()))
+            }
+            Told::Coverage { covered, .. } => {
+                Some((COVERAGE, Coverage { source, state: covered.name().to_owned() }.encode()))
+            }
+            Told::Resync { .. } | Told::Lag { .. } => None,
         }
     }
 
