@@ -315,7 +315,10 @@ fn an_incarnation_that_was_replaced_changes_nothing_when_it_comes_back() {
         until("it is open", || engine.sync_status()[0].opened > 0);
         chaos::arm(&format!("kernel_sync:{point}"), 1, Action::Hang);
         control.hold_back_after(1);
-        until("it hangs", || chaos::hanging() == 1);
+        until("it hangs", || {
+            engine.poke_sync();
+            chaos::hanging() == 1
+        });
         control.hold_back_after(4);
         let seen = || engine.sync_status().remove(0);
         until("somebody else is at it", || {
@@ -334,6 +337,78 @@ fn an_incarnation_that_was_replaced_changes_nothing_when_it_comes_back() {
         assert_eq!((found.sequences, found.lost), ((1..=60).collect(), 0), "{point}");
         assert_eq!(engine.resume_point("k").unwrap().unwrap().account.records, 60, "{point}");
     }
+}
+
+/// The same before its turn: what its successor took and holds back is not done with because the old one knows nothing of it.
+#[test]
+fn an_incarnation_that_was_replaced_lets_go_of_nothing_that_its_successor_holds() {
+    let _one = ONE_AT_A_TIME.lock();
+    silence();
+    let clock = Arc::new(Stopped(AtomicI64::new(1_000)));
+    let engine = Engine::open_on(disk(), clock.clone(), Path::new("/data/j"), patient()).unwrap();
+    let steps = in_calls_of(3, (1..=9).filter(|n| *n != 6));
+    let script = Script::new("k", steps).resumes(ResumeKind::None);
+    let control = script.control();
+    control.hold_back_after(1);
+    engine.attach(script.boxed()).unwrap();
+    engine.sync_now(SOON).unwrap();
+    chaos::arm("kernel_sync:message", 1, Action::Hang);
+    until("it hangs", || {
+        engine.poke_sync();
+        chaos::hanging() == 1
+    });
+    until("it is replaced", || {
+        clock.0.fetch_add(1_000_000, Ordering::SeqCst);
+        std::thread::yield_now();
+        restarts(&engine, "kernel_sync") > 0
+    });
+    // 4 and 5 are journaled, 7 is held back: the clock stands still.
+    control.hold_back_after(2);
+    until("the successor is at it", || {
+        engine.poke_sync();
+        engine.sync_status()[0].last_sequence == 5
+    });
+    chaos::disarm_all();
+    until("the old thread has ended", || engine.status().left_behind == 0);
+    let before = restarts(&engine, "kernel_sync");
+    until("asked", || engine.disturb(Role::KernelSync, Command::Crash));
+    until("it crashed", || restarts(&engine, "kernel_sync") > before);
+    control.let_go();
+    until("all is read", || {
+        clock.0.fetch_add(1_000_000, Ordering::SeqCst);
+        engine.poke_sync();
+        engine.sync_status()[0].last_sequence == 9
+    });
+    if let Some(ticket) = engine.last_admitted() {
+        ticket.wait_timeout(SOON).unwrap();
+    }
+    let found = found(&engine, "k");
+    assert_eq!((found.sequences, found.lost), (vec![1, 2, 3, 4, 5, 7, 8, 9], 1));
+}
+
+#[test]
+fn a_call_that_does_not_return_is_told_and_so_is_its_end() {
+    let _one = ONE_AT_A_TIME.lock();
+    silence();
+    let mut options = patient();
+    options.sync.period_ns = 1_000_000;
+    let engine = open(&disk(), options);
+    engine.attach(Script::new("k", in_calls_of(5, 1..=20)).boxed()).unwrap();
+    chaos::arm("kernel_sync:taken", 1, Action::Hang);
+    let told = |what: &str| {
+        until(what, || {
+            engine.poke_sync();
+            engine.sync_status()[0].coverage == what
+        });
+    };
+    told("hangs");
+    chaos::disarm_all();
+    told("watching");
+    until("all is read", || engine.sync_now(SOON).is_ok());
+    let found = found(&engine, "k");
+    assert_eq!(found.sequences, (1..=20).collect::<Vec<_>>());
+    let states: Vec<_> = found.told("semj.coverage").iter().map(|p| p["semj.state"].clone()).collect();
+    assert_eq!(states, ["watching", "hangs", "watching"]);
 }
 
 #[test]
