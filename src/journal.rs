@@ -4,8 +4,8 @@ use crate::import::KernelClock;
 use crate::report::{Health, Owner, Status, Verification};
 use crate::view::View;
 use crate::{
-    AttachError, CommitError, Damage, Emitter, Error, OpenError, Options, QueryBuilder, Reader, SourceStatus,
-    SyncError, Ticket,
+    AttachError, CommitError, Damage, Emitter, Error, OpenError, Options, Origin, QueryBuilder, Reader,
+    SourceStatus, SyncError, Ticket,
 };
 use semj_actors::Engine;
 use semj_actors::sources::OpenSource;
@@ -159,14 +159,25 @@ impl Journal {
         Ok(KernelClock::of_anchors(&self.0.engine.clock_anchors(boot_id)?))
     }
 
-    /// The event of a kernel source's sequence in its current life, as far as this opening saw it.
-    pub fn sequence_of(&self, source: &str, source_sequence: u64) -> Option<u64> {
-        self.0.engine.sequence_of(source, source_sequence)
+    /// The event that a kernel source's sequence became: in its newest life, or in the one of this boot and incarnation.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn event_of(
+        &self,
+        source: &str,
+        life: Option<(Uuid, u64)>,
+        source_sequence: u64,
+    ) -> Result<Option<Origin>, Error> {
+        Ok(self.0.engine.event_of(source, life, source_sequence)?)
     }
 
-    /// The kernel source's sequence of an event, as far as this opening saw it.
-    pub fn source_sequence_of(&self, source: &str, sequence: u64) -> Option<u64> {
-        self.0.engine.source_sequence_of(source, sequence)
+    /// Which kernel source a durable event comes from, and its sequence there; `None` where it is no record of one.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn origin_of(&self, sequence: u64) -> Result<Option<Origin>, Error> {
+        Ok(self.0.engine.origin_of(sequence)?)
     }
 
     /// How far everything is.

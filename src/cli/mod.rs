@@ -14,6 +14,7 @@ mod import_semj;
 mod interrupt;
 mod kernel;
 mod kernel_sync;
+mod kernel_where;
 mod lines;
 mod out;
 mod outcome;

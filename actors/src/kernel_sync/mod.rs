@@ -3,6 +3,8 @@
 mod admit;
 mod conflict;
 mod desk;
+mod health;
+mod keeper;
 mod slot;
 mod status;
 mod watcher;
@@ -10,6 +12,7 @@ mod watcher;
 pub use desk::{AttachError, SyncError};
 pub use status::{Condition, SourceStatus};
 
-pub(crate) use admit::{Admission, admit, settle_doubt};
 pub(crate) use desk::Desk;
-pub(crate) use slot::{Batch, Machine, Slot, State, Target};
+pub(crate) use health::tell_hang;
+pub(crate) use keeper::{Keeper, Next, RETRY_NS, Tools};
+pub(crate) use slot::Slot;

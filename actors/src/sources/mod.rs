@@ -81,6 +81,20 @@ pub trait KernelSource: Send + Debug {
     fn newest_sequence(&self) -> Option<u64> {
         None
     }
+
+    /// Compares its scope with what it knows, after something was lost: what it finds comes with the next calls, as
+    /// records of [`Phase::Synthetic`], before anything that a later [`KernelSource::barrier`] stands behind.
+    ///
+    /// # Errors
+    /// [`NotSupported`] where the source knows no state to compare with.
+    fn rescan(&mut self) -> Result<(), NotSupported> {
+        Err(NotSupported)
+    }
+
+    /// What it does not see, beside what its [`Caps`] tell; empty where there is no more to say.
+    fn misses(&self) -> &'static str {
+        ""
+    }
 }
 
 /// Opens a source, at first and again after a crash. It outlives the actor: what must survive a restart (the fd of a

@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 /// `observability.alert_triggered`.
-const ALERT: EventType = EventType::from_code(0x0805);
+pub(super) const ALERT: EventType = EventType::from_code(0x0805);
 /// `observability.system_status`.
-const STATUS: EventType = EventType::from_code(0x080A);
+pub(super) const STATUS: EventType = EventType::from_code(0x080A);
 
 /// The namespace of a source's ids.
 pub fn namespace(source: &str) -> Uuid {
@@ -182,6 +182,12 @@ pub(super) fn of_step(source: &str, step_ns: i64, error_ns: u32) -> Event<'stati
     own(source, ALERT, "semj.clock_step", words, payload)
 }
 
-fn own(source: &str, kind: EventType, name: &'static str, words: String, payload: Value) -> Event<'static> {
+pub(super) fn own(
+    source: &str,
+    kind: EventType,
+    name: &'static str,
+    words: String,
+    payload: Value,
+) -> Event<'static> {
     Event::new(kind).stream("semj").name(name).source(source.to_owned()).intent(words).payload(payload)
 }
