@@ -22,6 +22,7 @@ pub mod lineage;
 mod mounts;
 mod native;
 mod offers;
+pub(crate) mod payload;
 pub mod procfs;
 mod ready;
 mod record;
