@@ -18,6 +18,7 @@ pub mod ebpf;
 pub mod fanotify;
 pub mod inotify;
 mod item;
+mod known;
 pub mod lineage;
 mod mounts;
 mod native;
