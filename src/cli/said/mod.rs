@@ -48,11 +48,13 @@ impl SaidVsDid {
             for (title, kind) in [
                 ("did, not said", "not_said"),
                 ("said, not seen", "not_seen"),
+                ("covered by a named folder", "covered"),
                 ("changed by others", "external"),
             ] {
                 let of_kind: Vec<&Finding> = result.findings.iter().filter(|f| f.kind == kind).collect();
                 if !of_kind.is_empty() {
-                    let style = if kind == "external" { Style::Kind } else { Style::Bad };
+                    let is_fine = matches!(kind, "external" | "covered");
+                    let style = if is_fine { Style::Kind } else { Style::Bad };
                     out.line(&out.paint(style, title))?;
                 }
                 for finding in of_kind {
