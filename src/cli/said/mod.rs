@@ -12,7 +12,7 @@ use compare::{Comparison, Finding};
 /// Compare what a session's agents said with what was seen
 ///
 /// Said: a path in the arguments of a call, or a filesystem event that is no observation. Seen: the effects that `semj
-/// run` linked to the session's calls. Ends with 1 when a change was not announced, or an announced one was not seen;
+/// run` linked to the session's calls. A folder that is named stands for what is below it. Ends with 1 when a change was not announced, or an announced one was not seen;
 /// changes by others are listed, and are nobody's lie.
 #[derive(Args, Debug)]
 #[command(
@@ -59,7 +59,12 @@ impl SaidVsDid {
                 }
                 for finding in of_kind {
                     let did = escape::column(&finding.words(), 24);
-                    out.line(&format!("  {did}  {}  {}", escape::line(&finding.path), finding.events()))?;
+                    let below = match finding.paths {
+                        n if kind == "covered" => format!(" ({n} below)"),
+                        _ => String::new(),
+                    };
+                    let path = escape::line(&finding.path);
+                    out.line(&format!("  {did}  {path}{below}  {}", finding.events()))?;
                 }
             }
             out.line(&result.words())?;
