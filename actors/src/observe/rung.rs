@@ -131,11 +131,13 @@ fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|t| (*t).to_owned()).collect()
 }
 
+fn fanotify_options(plan: &Plan) -> FanotifyOptions {
+    let (folders, left_out) = (plan.folders.clone(), plan.left_out.clone());
+    FanotifyOptions { unlimited_queue: !plan.limited_queue, folders, left_out, own_process: false }
+}
+
 fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
-    let source = Fanotify::open(FanotifyOptions {
-        unlimited_queue: !plan.limited_queue,
-        ..FanotifyOptions::default()
-    })?;
+    let source = Fanotify::open(fanotify_options(plan))?;
     let mut coverage = Coverage {
         source: "fanotify",
         observed: texts(&[
@@ -206,8 +208,7 @@ pub(super) fn witness(plan: &Plan, coverage: &mut Coverage) -> Option<Witness> {
 }
 
 fn fanotify_witness(plan: &Plan, coverage: &mut Coverage) -> Result<Witness, (&'static str, Unavailable)> {
-    let options = FanotifyOptions { unlimited_queue: !plan.limited_queue, ..FanotifyOptions::default() };
-    let source = Fanotify::open(options).map_err(|why| ("fanotify as witness", why))?;
+    let source = Fanotify::open(fanotify_options(plan)).map_err(|why| ("fanotify as witness", why))?;
     coverage.refused.extend_from_slice(source.refused());
     coverage
         .observed
