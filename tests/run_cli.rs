@@ -45,7 +45,7 @@ fn source_of(world: &World) -> String {
 
 fn knows_processes(world: &World) -> bool {
     let source = source_of(world);
-    let knows = source == "fanotify" || source == "ebpf";
+    let knows = ["ebpf", "seccomp", "fanotify"].contains(&source.as_str());
     if !knows {
         println!("skipped: this user has only {source} here, which tells no processes");
     }
@@ -244,14 +244,16 @@ fn what_others_change_is_told_as_theirs() {
     assert!(!external.is_empty());
 }
 
-/// `semj run` with eBPF beside this witness, while the test changes files, too; nothing where there is no eBPF.
-#[cfg(feature = "ebpf")]
-fn beside(witness: &str) -> Option<World> {
+/// Sources that see only the tool's own processes.
+const OWN_ONLY: [&str; 2] = ["ebpf", "seccomp"];
+
+/// `semj run` with this source beside this witness, while the test changes files, too; nothing where there is no such source.
+fn beside(source: &str, witness: &str) -> Option<World> {
     let world = world();
     fs::write(world.path("w/before"), "x").unwrap();
     let script = "echo up; read go; mkdir d; echo x > d/f; mv d/f d/g; chmod 600 d/g; rm d/g; rmdir d; \
                   echo y > mine; mkfifo pipe; ln -s mine link; (echo a; sh -c 'echo b') > shared";
-    let args = ["--source", "ebpf", "--witness", witness, "--", "sh", "-ec", script];
+    let args = ["--source", source, "--witness", witness, "--", "sh", "-ec", script];
     let mut command = run(&world, &args);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -272,11 +274,10 @@ fn beside(witness: &str) -> Option<World> {
     Some(world)
 }
 
-#[cfg(feature = "ebpf")]
 #[test]
 fn a_witness_tells_what_others_change_and_the_tools_own_effects_stay_told_once() {
-    for witness in ["fanotify", "inotify"] {
-        let Some(world) = beside(witness) else { return };
+    for (source, witness) in OWN_ONLY.into_iter().flat_map(|s| [(s, "fanotify"), (s, "inotify")]) {
+        let Some(world) = beside(source, witness) else { continue };
         let coverage = &events(&world, &["--name", "semj.coverage"])[0]["payload"];
         if coverage["semj.witness"].is_null() {
             println!("skipped: no {witness} here: {}", coverage["semj.tried"]);
@@ -317,22 +318,23 @@ fn a_witness_tells_what_others_change_and_the_tools_own_effects_stay_told_once()
             "write shared",
         ];
         expected.sort_unstable();
-        assert_eq!(own, expected, "{witness}");
+        assert_eq!(own, expected, "{source} beside {witness}");
         let expected = ["create theirs", "write before", "write theirs"].map(str::to_owned);
-        assert_eq!(others, BTreeSet::from(expected), "{witness}");
+        assert_eq!(others, BTreeSet::from(expected), "{source} beside {witness}");
         let ends = events(&world, &["--type", "observability.trace_span_end"]);
         assert_eq!(ends[0]["payload"]["semj.complete"], true);
     }
 }
 
-#[cfg(feature = "ebpf")]
 #[test]
 fn without_a_witness_changes_by_others_are_not_told_and_the_journal_says_so() {
-    let Some(world) = beside("none") else { return };
-    let coverage = &events(&world, &["--name", "semj.coverage"])[0]["payload"];
-    assert!(coverage["semj.witness"].is_null());
-    assert!(coverage["semj.not_observed"].as_array().unwrap().contains(&"changes by others".into()));
-    assert!(events(&world, &["--tag", "external"]).is_empty());
+    for source in OWN_ONLY {
+        let Some(world) = beside(source, "none") else { continue };
+        let coverage = &events(&world, &["--name", "semj.coverage"])[0]["payload"];
+        assert!(coverage["semj.witness"].is_null());
+        assert!(coverage["semj.not_observed"].as_array().unwrap().contains(&"changes by others".into()));
+        assert!(events(&world, &["--tag", "external"]).is_empty());
+    }
 }
 
 /// Not a test by itself: the tool of the next one.
@@ -375,39 +377,74 @@ fn ten_thousand_files_made_moved_and_removed_are_all_journaled() {
     }
 }
 
-#[test]
-fn an_ordinary_user_gets_the_lower_rung_and_is_told() {
+/// `semj run` by somebody who may do nothing special; `None` where this process cannot become such a one.
+fn by_an_ordinary_user(world: &World, args: &[&str]) -> Option<Output> {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: only root can become somebody else");
-        return;
+        return None;
     }
-    let world = world();
     let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     open(world.root());
     open(&world.path("w"));
     let binary = world.path("semj");
-    fs::copy(env!("CARGO_BIN_EXE_semj"), &binary).unwrap();
+    // By another process: one that this process starts meanwhile would hold the file open for writing.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_semj")).arg(&binary).status().unwrap();
+    assert!(copied.success());
     open(&binary);
     let mut command = Command::new(&binary);
-    command.args(["run", "--", "sh", "-c", "echo x > mine; mkdir -p a/b; echo y > a/b/c"]);
+    command.arg("run").args(args);
+    command.args(["--", "sh", "-c", "echo x > mine; mkdir -p a/b; echo y > a/b/c"]);
     command.current_dir(world.path("w")).env("SEMJ_JOURNAL", world.journal()).uid(65_534).gid(65_534);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(output)
+}
+
+/// The strength of the link of the first effect on each of what the ordinary user's tool makes.
+fn strengths(world: &World) -> Vec<u64> {
+    let found = effects(world);
+    let root = fs::canonicalize(world.path("w")).unwrap();
+    let strength = |name: &str| {
+        let of = found.iter().find(|(_, p, _)| Path::new(p) == root.join(name));
+        let (_, _, strength) = of.unwrap_or_else(|| panic!("{name} is missing in {found:?}"));
+        strength.unwrap_or_else(|| panic!("{name} is somebody else's in {found:?}"))
+    };
+    ["mine", "a", "a/b", "a/b/c"].map(strength).to_vec()
+}
+
+#[test]
+fn an_ordinary_user_gets_the_best_rung_below_root_and_is_told() {
+    let world = world();
+    let Some(output) = by_an_ordinary_user(&world, &[]) else { return };
+    let coverage = &events(&world, &["--name", "semj.coverage"])[0]["payload"];
+    let tried = coverage["semj.tried"].as_array().unwrap();
+    let refused = |name: &str| tried.iter().find(|t| t["source"] == name);
+    assert!(!refused("ebpf").unwrap()["remedy"].as_str().unwrap().is_empty());
+    if let Some(seccomp) = refused("seccomp") {
+        println!("skipped: nobody can listen to calls here: {seccomp}");
+        assert_eq!(coverage["semj.source"], "inotify");
+        return;
+    }
+    assert!(String::from_utf8_lossy(&output.stderr).contains("seen by seccomp beside inotify"));
+    assert_eq!((&coverage["semj.source"], &coverage["semj.witness"]), (&"seccomp".into(), &"inotify".into()));
+    let fanotify = refused("fanotify as witness").unwrap();
+    assert_eq!(fanotify["errno"], 1);
+    assert!(fanotify["remedy"].as_str().unwrap().contains("setcap"));
+    assert!(strengths(&world).iter().all(|s| *s == 100));
+    assert!(events(&world, &["--tag", "external"]).is_empty());
+    let ends = events(&world, &["--type", "observability.trace_span_end"]);
+    assert_eq!(ends[0]["payload"]["semj.complete"], true);
+}
+
+#[test]
+fn an_ordinary_user_can_have_the_lowest_rung_and_is_told_what_it_does_not_see() {
+    let world = world();
+    let Some(output) = by_an_ordinary_user(&world, &["--source", "inotify"]) else { return };
     assert!(String::from_utf8_lossy(&output.stderr).contains("seen by inotify"));
     let coverage = &events(&world, &["--name", "semj.coverage"])[0]["payload"];
     assert_eq!(coverage["semj.source"], "inotify");
-    let tried = coverage["semj.tried"].as_array().unwrap();
-    let fanotify = tried.iter().find(|t| t["source"] == "fanotify").unwrap();
-    assert_eq!(fanotify["errno"], 1);
-    assert!(fanotify["remedy"].as_str().unwrap().contains("setcap"));
     assert!(coverage["semj.not_observed"].to_string().contains("which process did it"));
-    let found = effects(&world);
-    for name in ["mine", "a", "a/b", "a/b/c"] {
-        let path = fs::canonicalize(world.path("w")).unwrap().join(name);
-        let of = found.iter().find(|(_, p, _)| Path::new(p) == path);
-        let (_, _, strength) = of.unwrap_or_else(|| panic!("{name} is missing in {found:?}"));
-        assert!((30..=50).contains(&strength.unwrap()), "{name}: {strength:?}");
-    }
+    assert!(strengths(&world).iter().all(|s| (30..=50).contains(s)));
 }
 
 #[test]
@@ -501,10 +538,13 @@ fn the_sources_of_this_machine_are_told_with_what_each_needs() {
     let world = world();
     let lines = world.json(&["kernel", "sources", "--json"]);
     let names: Vec<&str> = lines.iter().map(|l| l["source"].as_str().unwrap()).collect();
-    assert_eq!(names, ["ebpf", "fanotify", "inotify", "process connector", "/proc snapshots", "semj_tail"]);
+    assert_eq!(
+        names,
+        ["ebpf", "seccomp", "fanotify", "inotify", "process connector", "/proc snapshots", "semj_tail"]
+    );
     for line in &lines {
         assert_eq!(line["available"].as_bool().unwrap(), line["need"].is_null(), "{line}");
         assert_eq!(line["available"].as_bool().unwrap(), line["remedy"].is_null(), "{line}");
     }
-    assert!(lines[2]["available"].as_bool().unwrap());
+    assert!(lines[3]["available"].as_bool().unwrap());
 }

@@ -175,8 +175,13 @@ fn journal_path(named: Option<OsString>, environment: Option<OsString>) -> PathB
 /// Runs the command line of this process.
 pub(crate) fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|a| a == run::launch::STOPPED) {
-        return run::launch::become_tool(&arguments.collect::<Vec<_>>());
+    let first = arguments.next().unwrap_or_default();
+    let rest = || arguments.collect::<Vec<_>>();
+    match first.to_str() {
+        Some(run::launch::STOPPED) => return run::launch::become_tool(&rest()),
+        Some(run::launch::LISTENED) => return run::launch::become_listened(&rest()),
+        Some(run::keeper::KEEPER) => return run::keeper::main(&rest()),
+        _ => {}
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -131,6 +131,13 @@ pub(super) fn of_gap(call: &Call, source: &str, gap: &Gap) -> Event<'static> {
     event.intent(words).payload(Value::Object(payload))
 }
 
+/// The event of what a source has to remark at the end.
+pub(super) fn of_remark(call: &Call, source: &str, remark: String) -> Event<'static> {
+    let mut remark = remark;
+    remark.truncate(remark.floor_char_boundary(TEXT_BYTES_MAX));
+    frame(call, ALERT, source).name("semj.remark").tag(TAG_OBSERVED).parent(call.id).intent(remark)
+}
+
 /// The event that tells which processes were left behind when the call returned.
 pub(super) fn of_orphans(call: &Call, source: &str, orphans: &[(u32, String)]) -> Event<'static> {
     let names: Vec<String> = orphans.iter().map(|(pid, name)| format!("{name} ({pid})")).collect();

@@ -24,6 +24,7 @@ pub use rung::{Coverage, Plan, Wanted};
 pub use touched::{Done, Touched};
 pub use tree::{Place, Tree};
 
+pub use crate::sources::seccomp::{Listener, come_under, ends, keep, take_over};
 pub use crate::sources::{Op, Unavailable};
 use uuid::Uuid;
 

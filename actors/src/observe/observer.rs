@@ -10,6 +10,7 @@ use super::{Call, boot_ns};
 use crate::emitter::Emitter;
 use crate::error::EmitError;
 use crate::sources::lineage::Change;
+use crate::sources::seccomp::Listener;
 use crate::sources::{Barrier, Gap, GapCause, Item, KernelRecord, Lost, Op, Unavailable, procfs, wall_ns};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use semj_storage::event::Event;
@@ -50,6 +51,20 @@ impl Observer {
     /// What is observed, and what is not.
     pub fn coverage(&self) -> &Coverage {
         &self.rung.coverage
+    }
+
+    /// Whether it watches only a process that was started under its filter, whose listener [`Observer::listen`] gets.
+    pub fn needs_listener(&self) -> bool {
+        self.rung.listen.is_some()
+    }
+
+    /// Takes the listener of the process that is to be followed, and a socket to the process that keeps the tool alive
+    /// when this one is gone.
+    ///
+    /// # Errors
+    /// When the operating system refuses memory, a descriptor or a thread, or the keeper does not answer.
+    pub fn listen(&self, listener: Listener, keeper: Option<OwnedFd>) -> io::Result<()> {
+        self.rung.listen.as_ref().map_or(Ok(()), |listen| listen(listener, keeper))
     }
 
     /// Follows process `root`, a child of this process that waits, on a thread of its own.
@@ -126,6 +141,8 @@ pub struct Finished {
     pub is_complete: bool,
     /// How many events were emitted.
     pub events: u64,
+    /// What people should know, whatever they wanted to see.
+    pub remarks: Vec<String>,
     /// Why something could not be journaled or read.
     pub failed: Option<String>,
 }
@@ -323,7 +340,10 @@ impl Work {
                 if let (Some(beside), Verdict::Call(_)) = (&mut self.beside, verdict) {
                     beside.told(&record);
                 }
-                self.tell(self.source, &record, verdict, offset);
+                // That a file was opened to be written explains what the witness saw of it, and is no effect by itself.
+                if record.op != Op::Open {
+                    self.tell(self.source, &record, verdict, offset);
+                }
             }
             Item::Gap(gap) => {
                 self.source_lost(&gap);
@@ -413,6 +433,16 @@ impl Work {
             self.settle_beside(&mut beside, true, offset);
         }
         self.orphans();
+        self.remarks();
+    }
+
+    /// Tells what the source has to remark.
+    fn remarks(&mut self) {
+        self.finished.remarks = self.rung.source.as_ref().map(|s| s.remarks()).unwrap_or_default();
+        for remark in self.finished.remarks.clone() {
+            let event = events::of_remark(&self.call, self.source, remark);
+            self.emit(event);
+        }
     }
 
     /// Reads until a point is passed; false when that took too long. With `has_no_point`, until there is nothing, and false.

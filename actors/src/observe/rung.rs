@@ -5,7 +5,9 @@ use crate::sources::fanotify::{Fanotify, FanotifyOptions};
 use crate::sources::inotify::Inotify;
 use crate::sources::lineage::Lineage;
 use crate::sources::procfs::Snapshots;
+use crate::sources::seccomp::{Listener, Seccomp};
 use crate::sources::{KernelSource, Unavailable};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// Which source is wanted.
@@ -16,6 +18,8 @@ pub enum Wanted {
     Auto,
     /// Programs in the kernel; only in builds with the feature `ebpf`.
     Ebpf,
+    /// The tool's own calls wait until they have been looked at; needs a tool that is started so.
+    Seccomp,
     /// Marks on file systems.
     Fanotify,
     /// Watches on folders.
@@ -64,6 +68,9 @@ pub struct Coverage {
 /// Lets a source carry a tag for a process and all that come from it.
 pub(super) type Adopt = Box<dyn Fn(u32, u64) -> std::io::Result<()> + Send>;
 
+/// Watches the calls of a process that was started under a filter.
+pub(super) type Listen = Box<dyn Fn(Listener, Option<OwnedFd>) -> std::io::Result<()> + Send>;
+
 /// A source that sees all changes in the watched folders, whoever makes them.
 #[derive(Debug)]
 pub(super) struct Witness {
@@ -77,6 +84,7 @@ pub(super) struct Rung {
     pub(super) witness: Option<Witness>,
     pub(super) lineage: Option<Box<dyn Lineage>>,
     pub(super) adopt: Option<Adopt>,
+    pub(super) listen: Option<Listen>,
     pub(super) coverage: Coverage,
 }
 
@@ -93,11 +101,12 @@ const NEVER: [&str; 3] = [
 /// Why the wanted source is not there; [`Wanted::Auto`] ends with [`Wanted::Nothing`] instead.
 pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
     let mut tried = Vec::new();
-    let ladder = [Wanted::Ebpf, Wanted::Fanotify, Wanted::Inotify, Wanted::Nothing];
+    let ladder = [Wanted::Ebpf, Wanted::Seccomp, Wanted::Fanotify, Wanted::Inotify, Wanted::Nothing];
     let steps: Vec<Wanted> = if plan.wanted == Wanted::Auto { ladder.to_vec() } else { vec![plan.wanted] };
     for step in steps {
         let opened = match step {
             Wanted::Ebpf => ("ebpf", ebpf(plan)),
+            Wanted::Seccomp => ("seccomp", seccomp(plan)),
             Wanted::Fanotify => ("fanotify", fanotify(plan)),
             Wanted::Inotify => ("inotify", inotify(plan)),
             Wanted::Nothing | Wanted::Auto => ("none", Ok(nothing())),
@@ -157,7 +166,14 @@ fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), witness: None, lineage: Some(lineage), adopt: None, coverage })
+    Ok(Rung {
+        source: Some(Box::new(source)),
+        witness: None,
+        lineage: Some(lineage),
+        adopt: None,
+        listen: None,
+        coverage,
+    })
 }
 
 fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
@@ -181,12 +197,18 @@ fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
     ]));
     let lineage = lineage(&mut coverage.not_observed);
     coverage.lineage = lineage.name();
-    Ok(Rung { source: Some(Box::new(source)), witness: None, lineage: Some(lineage), adopt: None, coverage })
+    Ok(Rung {
+        source: Some(Box::new(source)),
+        witness: None,
+        lineage: Some(lineage),
+        adopt: None,
+        listen: None,
+        coverage,
+    })
 }
 
 /// Opens the best source that sees what others change in the watched folders, for use beside one that sees only the tool's
 /// own processes; what it adds goes into the coverage, and so does that there is none.
-#[cfg_attr(not(feature = "ebpf"), allow(dead_code, reason = "no source here needs one"))]
 pub(super) fn witness(plan: &Plan, coverage: &mut Coverage) -> Option<Witness> {
     let ladder = [Wanted::Fanotify, Wanted::Inotify];
     let is_wanted = |step: &&Wanted| plan.witness == Wanted::Auto || plan.witness == **step;
@@ -258,12 +280,54 @@ fn ebpf(plan: &Plan) -> Result<Rung, Unavailable> {
     };
     let adopt: Adopt = Box::new(move |tgid, tag| tags.adopt(tgid, tag));
     let witness = witness(plan, &mut coverage);
-    Ok(Rung { source: Some(Box::new(source)), witness, lineage: None, adopt: Some(adopt), coverage })
+    Ok(Rung {
+        source: Some(Box::new(source)),
+        witness,
+        lineage: None,
+        adopt: Some(adopt),
+        listen: None,
+        coverage,
+    })
 }
 
 #[cfg(not(feature = "ebpf"))]
 fn ebpf(_plan: &Plan) -> Result<Rung, Unavailable> {
     Err(crate::sources::no_ebpf())
+}
+
+fn seccomp(plan: &Plan) -> Result<Rung, Unavailable> {
+    let source = Seccomp::open()?;
+    let mut coverage = Coverage {
+        source: "seccomp",
+        observed: texts(&[
+            "calls of the tool's processes that made, wrote, cut, renamed, linked or removed files or changed their attributes, in the order in which they were entered",
+        ]),
+        not_observed: texts(&NEVER),
+        ..Coverage::default()
+    };
+    coverage.not_observed.extend(texts(&[
+        "results: what was there before and after a call tells whether it had an effect, and calls without one are only counted",
+        "each write: a file that was opened to be written is told once when its size or time has changed, whoever wrote it",
+        "io_uring and 32-bit calls, sockets made by bind",
+    ]));
+    let lineage = lineage(&mut coverage.not_observed);
+    coverage.lineage = lineage.name();
+    let watch = source.watch();
+    let adopted = watch.clone();
+    let adopt: Adopt = Box::new(move |_, tag| {
+        adopted.adopt(tag);
+        Ok(())
+    });
+    let listen: Listen = Box::new(move |listener, keeper| watch.begin(listener, keeper));
+    let witness = witness(plan, &mut coverage);
+    Ok(Rung {
+        source: Some(Box::new(source)),
+        witness,
+        lineage: Some(lineage),
+        adopt: Some(adopt),
+        listen: Some(listen),
+        coverage,
+    })
 }
 
 fn nothing() -> Rung {
@@ -273,5 +337,5 @@ fn nothing() -> Rung {
         not_observed: texts(&["everything but the call itself, its exit code and its duration"]),
         ..Coverage::default()
     };
-    Rung { source: None, witness: None, lineage: None, adopt: None, coverage }
+    Rung { source: None, witness: None, lineage: None, adopt: None, listen: None, coverage }
 }

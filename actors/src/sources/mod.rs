@@ -27,6 +27,7 @@ pub(crate) mod payload;
 pub mod procfs;
 mod ready;
 mod record;
+pub mod seccomp;
 mod semj_tail;
 mod sentinel;
 mod tail_file;
@@ -78,6 +79,11 @@ pub trait KernelSource: Send + Debug {
 
     /// The place behind all that was handed out so far, committed together with it.
     fn resume_point(&self) -> Resume;
+
+    /// What people should know when the source has been used, a sentence each, whatever they wanted to see.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The newest sequence that exists in the source, read or not; `None` where it does not say.
     fn newest_sequence(&self) -> Option<u64> {

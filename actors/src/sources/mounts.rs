@@ -71,6 +71,19 @@ pub(super) fn by_device() -> std::collections::HashMap<u32, Vec<u8>> {
     found
 }
 
+/// The devices of all mounted file systems that hold no files of anybody's own, as `stat(2)` gives them.
+pub(super) fn without_files() -> HashSet<u64> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let without = table.lines().filter_map(|line| {
+        let kind = line.split_once(" - ")?.1.split(' ').next()?;
+        let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
+        let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
+        // A tmpfs on /dev may well hold files.
+        (NO_FILES.contains(&kind) && kind != "devtmpfs").then_some(device)
+    });
+    without.collect()
+}
+
 /// Where a line says that which kind of file system is mounted.
 fn line(line: &str) -> Option<(PathBuf, String)> {
     let (before, behind) = line.split_once(" - ")?;
@@ -107,5 +120,12 @@ mod tests {
         assert_eq!(line(text), Some((PathBuf::from("/mnt/a b"), "ext3".to_owned())));
         assert_eq!(line("1 1 0:1 / /dev rw - tmpfs tmpfs rw"), None);
         assert_eq!(line("nonsense"), None);
+    }
+
+    #[test]
+    fn what_proc_holds_are_no_files() {
+        use std::os::unix::fs::MetadataExt as _;
+        assert!(without_files().contains(&fs::metadata("/proc/self/status").unwrap().dev()));
+        assert!(!without_files().contains(&fs::metadata(std::env::current_exe().unwrap()).unwrap().dev()));
     }
 }

@@ -3,6 +3,7 @@
 use super::connector::Connector;
 use super::fanotify::{Fanotify, FanotifyOptions};
 use super::inotify::Inotify;
+use super::seccomp::Seccomp;
 use super::{SemjTail, Unavailable};
 
 /// A kind of source.
@@ -26,6 +27,12 @@ pub fn offers() -> Vec<Offer> {
             sees: "calls of a tool's processes, with result and time, in one sequence; losses counted",
             misses: "others, failed calls, io_uring, stores through mappings",
             unavailable: ebpf().err(),
+        },
+        Offer {
+            name: "seccomp",
+            sees: "calls of a tool that semj starts, before they are made; none is lost",
+            misses: "others, results, single writes, io_uring, 32-bit calls, stores through mappings",
+            unavailable: Seccomp::open().err(),
         },
         Offer {
             name: "fanotify",

@@ -1,20 +1,26 @@
 //! A tool that is started stopped: the process is there, with its id, and runs nothing yet.
 //!
 //! semj starts itself under [`STOPPED`]; that process stops itself and, when it is let go, becomes the tool. If semj
-//! dies meanwhile, it dies too. Nothing of this is left in the tool: same process, same descriptors, default signals.
+//! dies meanwhile, it dies too. Nothing of this is left in the tool: same process, same descriptors, default signals. Where
+//! its calls are to be watched, it comes under a filter before it stops ([`LISTENED`]), and that stays.
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, getppid, kill_process, set_child_subreaper,
     set_parent_process_death_signal, waitpid,
 };
+use semj::observe::{Listener, come_under, ends, take_over};
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// The first argument that makes semj the process which becomes a tool.
 pub(crate) const STOPPED: &str = "__start-stopped";
+/// The same under a filter; the second argument is the number of the descriptor that the listener goes through.
+pub(crate) const LISTENED: &str = "__start-listened";
 /// What shells answer when there is no such tool.
 const NO_SUCH_TOOL: u8 = 127;
 /// What shells answer when a tool cannot be run.
@@ -64,7 +70,30 @@ impl Tool {
     /// Starts the process and waits until it has stopped. This process takes over what the tool leaves behind.
     pub(crate) fn stopped(command: &[OsString]) -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
-        let child = Command::new("/proc/self/exe").arg(STOPPED).args(command).spawn()?;
+        Tool::start(Command::new("/proc/self/exe").arg(STOPPED).args(command))
+    }
+
+    /// As [`Tool::stopped`], under a filter; and the listener to its calls.
+    pub(crate) fn listened(command: &[OsString]) -> io::Result<(Self, Listener)> {
+        set_child_subreaper(Some(getpid()))?;
+        let (here, there) = ends()?;
+        fcntl_setfd(&there, FdFlags::empty())?;
+        let number = there.as_raw_fd().to_string();
+        let tool = Tool::start(Command::new("/proc/self/exe").args([LISTENED, &number]).args(command));
+        drop(there);
+        let tool = tool?;
+        match take_over(&here) {
+            Ok(listener) => Ok((tool, listener)),
+            Err(e) => {
+                let _ = kill_process(tool.pid, Signal::KILL);
+                let _ = waitpid(Some(tool.pid), WaitOptions::empty());
+                Err(e)
+            }
+        }
+    }
+
+    fn start(command: &mut Command) -> io::Result<Self> {
+        let child = command.spawn()?;
         let raw = i32::try_from(child.id()).map_err(io::Error::other)?;
         let pid = Pid::from_raw(raw).ok_or_else(|| io::Error::other("a process without an id"))?;
         match waitpid(Some(pid), WaitOptions::UNTRACED)? {
@@ -95,6 +124,17 @@ impl Tool {
                 return Ok(End::Signal(small(signal)));
             }
         }
+    }
+}
+
+/// This process comes under a filter, sends its listener through the descriptor with this number, and goes on as
+/// [`become_tool`].
+pub(crate) fn become_listened(arguments: &[OsString]) -> ExitCode {
+    let Some((number, command)) = arguments.split_first() else { return ExitCode::from(CANNOT_RUN) };
+    let number = number.to_str().and_then(|n| n.parse().ok());
+    match number.map(come_under) {
+        Some(Ok(())) => become_tool(command),
+        _ => ExitCode::from(CANNOT_RUN),
     }
 }
 

@@ -3,6 +3,7 @@
 //! The call is durable before the tool starts, and the tool waits until somebody looks. Its stdin, stdout, stderr,
 //! signals and exit code are its own; what semj has to say goes to stderr, when the tool has ended.
 
+pub(crate) mod keeper;
 pub(crate) mod launch;
 mod report;
 mod signals;
@@ -66,6 +67,7 @@ pub(crate) struct Run {
 enum Source {
     Auto,
     Ebpf,
+    Seccomp,
     Fanotify,
     Inotify,
     None,
@@ -76,6 +78,7 @@ impl From<Source> for Wanted {
         match source {
             Source::Auto => Wanted::Auto,
             Source::Ebpf => Wanted::Ebpf,
+            Source::Seccomp => Wanted::Seccomp,
             Source::Fanotify => Wanted::Fanotify,
             Source::Inotify => Wanted::Inotify,
             Source::None => Wanted::Nothing,
@@ -143,8 +146,14 @@ impl Run {
         // From here on signals are the tool's.
         let forward = signals::Forward::install(context.interrupt())
             .map_err(|e| Ended::usage(format!("cannot install signal handlers: {e}")))?;
-        let tool =
-            Tool::stopped(&self.command).map_err(|e| Ended::usage(format!("cannot start a process: {e}")))?;
+        let started = if observer.needs_listener() {
+            // The keeper first, while its parent's end makes it nobody's child here.
+            let keeper = keeper::start();
+            keeper.and_then(|k| Tool::listened(&self.command).map(|(tool, l)| (tool, Some((l, k)))))
+        } else {
+            Tool::stopped(&self.command).map(|tool| (tool, None))
+        };
+        let (tool, listener) = started.map_err(|e| Ended::usage(format!("cannot start a process: {e}")))?;
         forward.to(tool.pid());
         let id = Uuid::new_v4();
         let arguments: Vec<String> = self.command.iter().map(|a| a.to_string_lossy().into_owned()).collect();
@@ -162,6 +171,11 @@ impl Run {
         emit(self.call_event(&call, cwd))?.wait().map_err(|e| context.uncommitted(&e))?;
         emit(coverage_event(&call, &coverage))?;
         emit(span(SPAN_START, &call, json!({ "semj.pid": tool.pid() })).pid(tool.pid()))?;
+        if let Some((listener, keeper)) = listener {
+            observer
+                .listen(listener, Some(keeper))
+                .map_err(|e| Ended::usage(format!("cannot watch the process: {e}")))?;
+        }
         let running = observer
             .start(journal.emitter(&self.agent), call.clone(), tool.pid(), cwd)
             .map_err(|e| Ended::usage(format!("cannot observe: {e}")))?;
@@ -172,6 +186,9 @@ impl Run {
         let last = self.end(&emitter, &call, ended, duration_ns, &finished);
         if let Some(failed) = finished.failed.clone().or(last.err()) {
             super::out::complain(&format!("the tool ran, but not all of it is in the journal: {failed}"));
+        }
+        for remark in &finished.remarks {
+            super::out::complain(&super::escape::line(remark));
         }
         let report =
             report::Report { call: &call, cwd, coverage: &coverage, ended, duration_ns, finished: &finished };
