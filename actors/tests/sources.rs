@@ -352,6 +352,7 @@ mod ebpf {
     use semj_actors::sources::{Gap, Lost};
 
     const TAG: u64 = 0x5E_4D1A;
+    const DESCRIPTOR_FOLDER: &str = "SEMJ_TEST_DESCRIPTOR_FOLDER";
 
     fn open(options: EbpfOptions) -> Option<Ebpf> {
         match Ebpf::open(options) {
@@ -430,6 +431,47 @@ mod ebpf {
         assert_eq!(of(Op::Create, "a/b/c/f").unwrap().who.process, shell);
         let hard = of(Op::Hardlink, "z/hard").unwrap();
         assert_eq!(hard.path.target, folder.join("top").as_os_str().as_encoded_bytes());
+    }
+
+    /// Not a test by itself: changes a file through its descriptor, and makes what is no file.
+    #[test]
+    fn tool_that_changes_by_descriptor() {
+        let Some(folder) = std::env::var_os(DESCRIPTOR_FOLDER) else { return };
+        let path = Path::new(&folder).join("by-fd");
+        let file = fs::File::create(&path).unwrap();
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        std::os::unix::fs::fchown(&file, None, Some(0)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        rustix::fs::fsetxattr(&file, "user.semj", b"by", rustix::fs::XattrFlags::empty()).unwrap();
+        let fifo = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, Path::new(&folder).join("fifo"), fifo.0, fifo.1, 0).unwrap();
+    }
+
+    #[test]
+    fn what_is_changed_through_a_descriptor_comes_with_its_path() {
+        let (_keep, folder) = folder();
+        let Some(mut source) = open(EbpfOptions::default()) else { return };
+        let tool = std::env::current_exe().unwrap();
+        let script = format!(
+            "{DESCRIPTOR_FOLDER}={} {} --exact ebpf::tool_that_changes_by_descriptor >/dev/null",
+            folder.display(),
+            tool.display()
+        );
+        tagged(&source, &folder, &script);
+        let items = drain(&mut source);
+        let here = folder.as_os_str().as_encoded_bytes();
+        let of_folder = records(&items).into_iter().filter(|r| r.path.path.starts_with(here));
+        let found: Vec<(Op, &str)> =
+            of_folder.map(|r| (r.op, std::str::from_utf8(&r.path.path[here.len()..]).unwrap())).collect();
+        let expected = [
+            (Op::Create, "/by-fd"),
+            (Op::Chmod, "/by-fd"),
+            (Op::Chown, "/by-fd"),
+            (Op::Attribute, "/by-fd"),
+            (Op::Attribute, "/by-fd"),
+            (Op::Create, "/fifo"),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -88,6 +88,10 @@ pub(super) struct Rung {
     pub(super) coverage: Coverage,
 }
 
+/// A ring that holds 39 records.
+#[cfg(feature = "ebpf")]
+const SMALL_RING_BYTES: u32 = 64 << 10;
+
 /// What no source here sees.
 const NEVER: [&str; 3] = [
     "reading of files",
@@ -255,7 +259,11 @@ fn inotify_witness(plan: &Plan, coverage: &mut Coverage) -> Result<Witness, (&'s
 #[cfg(feature = "ebpf")]
 fn ebpf(plan: &Plan) -> Result<Rung, Unavailable> {
     use crate::sources::ebpf::{Ebpf, EbpfOptions};
-    let source = Ebpf::open(EbpfOptions::default())?;
+    let options = match plan.limited_queue {
+        true => EbpfOptions { ring_bytes: SMALL_RING_BYTES, reads_by_itself: false },
+        false => EbpfOptions::default(),
+    };
+    let source = Ebpf::open(options)?;
     let tags = source.tags().map_err(|e| {
         Unavailable::new("one more open file", "raise the limit of open files (ulimit -n)").because(&e)
     })?;
