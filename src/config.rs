@@ -26,6 +26,8 @@ use std::time::Duration;
 /// | `restarts` in `restart_window` (`restart_window_ms`): deaths of one actor that are answered with a restart | 5 in 10 s | up to 10,000; 100 ms to 1 h |
 /// | `hang_after` (`hang_after_ms`): a busy actor without progress is replaced | 5 s | 100 ms to 1 h |
 /// | `stall_after` (`stall_after_ms`): a write or sync that takes longer is told as a stall | 1 s | 10 ms to 1 h |
+/// | `sync_period` (`sync_period_ms`): how often the figures of a kernel source are looked at; a clock anchor and a certificate come that often while something happens, alerts and resyncs of a source no more often | 1 s | 10 ms to 1 h |
+/// | `sync_lag` (`sync_lag_events`, `sync_lag_ms`, `sync_lag_periods`): a kernel source that is further behind for so many periods is told | 100,000 records or 10 s, 3 periods | 1 to 2^40; 1 ms to 1 d; 1 to 3,600 |
 /// | `codec` (`"none"`, `"lz4"`, `"zstd"`; `zstd_level`) | none | level 1 to 19 |
 #[derive(Clone, Debug, Default)]
 pub struct Options(pub(crate) EngineOptions);
@@ -45,6 +47,10 @@ struct File {
     restart_window_ms: Option<u64>,
     hang_after_ms: Option<u64>,
     stall_after_ms: Option<u64>,
+    sync_period_ms: Option<u64>,
+    sync_lag_events: Option<u64>,
+    sync_lag_ms: Option<u64>,
+    sync_lag_periods: Option<u64>,
     codec: Option<String>,
     zstd_level: Option<i64>,
 }
@@ -57,6 +63,10 @@ const RESTARTS: RangeInclusive<u64> = 0..=10_000;
 const RESTART_WINDOW_MS: RangeInclusive<u64> = 100..=3_600_000;
 const HANG_AFTER_MS: RangeInclusive<u64> = 100..=3_600_000;
 const STALL_AFTER_MS: RangeInclusive<u64> = 10..=3_600_000;
+const SYNC_PERIOD_MS: RangeInclusive<u64> = 10..=3_600_000;
+const SYNC_LAG_EVENTS: RangeInclusive<u64> = 1..=1 << 40;
+const SYNC_LAG_MS: RangeInclusive<u64> = 1..=86_400_000;
+const SYNC_LAG_PERIODS: RangeInclusive<u64> = 1..=3_600;
 const LOCK_WAIT_MS: RangeInclusive<u64> = 0..=3_600_000;
 
 fn within(key: &str, value: u64, range: &RangeInclusive<u64>) -> Result<u64, String> {
@@ -148,6 +158,24 @@ impl Options {
         self
     }
 
+    /// How often the figures of a kernel source are looked at. While something happens, a clock anchor is taken and a
+    /// certificate written that often; alerts and resyncs of a source come no closer together.
+    #[must_use]
+    pub fn sync_period(mut self, period: Duration) -> Self {
+        self.0.sync.period_ns = ns(clamp(period.as_millis() as u64, &SYNC_PERIOD_MS));
+        self
+    }
+
+    /// A kernel source is told to be behind when more than `events` records are not journaled, or what is journaled is
+    /// older than `age` while there is more, for `periods` periods in a row.
+    #[must_use]
+    pub fn sync_lag(mut self, events: u64, age: Duration, periods: u32) -> Self {
+        self.0.sync.lag_events = clamp(events, &SYNC_LAG_EVENTS);
+        self.0.sync.lag_ms = clamp(age.as_millis() as u64, &SYNC_LAG_MS);
+        self.0.sync.lag_periods = clamp(periods.into(), &SYNC_LAG_PERIODS) as u32;
+        self
+    }
+
     /// How block bodies are stored; a Zstandard level outside 1 to 19 counts as the nearest.
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
@@ -215,6 +243,18 @@ impl Options {
         if let Some(ms) = file.stall_after_ms {
             o.watch.stall_ns = ns(within("stall_after_ms", ms, &STALL_AFTER_MS)?);
         }
+        if let Some(ms) = file.sync_period_ms {
+            o.sync.period_ns = ns(within("sync_period_ms", ms, &SYNC_PERIOD_MS)?);
+        }
+        if let Some(events) = file.sync_lag_events {
+            o.sync.lag_events = within("sync_lag_events", events, &SYNC_LAG_EVENTS)?;
+        }
+        if let Some(ms) = file.sync_lag_ms {
+            o.sync.lag_ms = within("sync_lag_ms", ms, &SYNC_LAG_MS)?;
+        }
+        if let Some(periods) = file.sync_lag_periods {
+            o.sync.lag_periods = within("sync_lag_periods", periods, &SYNC_LAG_PERIODS)? as u32;
+        }
         let level = file.zstd_level;
         match (file.codec.as_deref(), level) {
             (None, None) => {}
@@ -253,6 +293,10 @@ mod tests {
         let options = options.apply("restarts = 9\nrestart_window_ms = 1000\nstall_after_ms = 50\n").unwrap();
         let (restarts, watch) = (options.0.restarts, options.0.watch);
         assert_eq!((restarts.restarts, restarts.window_ns, watch.stall_ns), (9, ns(1_000), ns(50)));
+        let options =
+            options.apply("sync_period_ms = 50\nsync_lag_events = 7\nsync_lag_periods = 2\n").unwrap();
+        let sync = options.0.sync;
+        assert_eq!((sync.period_ns, sync.lag_events, sync.lag_ms, sync.lag_periods), (ns(50), 7, 10_000, 2));
         assert_eq!((options.0.codec, options.0.segment_bytes), (Codec::Zstd(3), 1 << 20));
         for (text, word) in [
             ("max_age_ms = 0", "max_age_ms is 0, expected 1 to 10000"),
@@ -261,6 +305,7 @@ mod tests {
             ("zstd_level = 3", "zstd_level needs"),
             ("batch_events = 8193", "8193"),
             ("hang_after_ms = 5", "hang_after_ms is 5, expected 100 to 3600000"),
+            ("sync_lag_periods = 0", "sync_lag_periods is 0, expected 1 to 3600"),
             ("batch_bytes = \"many\"", "batch_bytes"),
         ] {
             let reason = Options::default().apply(text).err().unwrap();

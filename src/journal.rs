@@ -1,10 +1,11 @@
 //! The journal as its owner has it.
 
+use crate::import::KernelClock;
 use crate::report::{Health, Owner, Status, Verification};
 use crate::view::View;
 use crate::{
-    AttachError, CommitError, Damage, Emitter, Error, OpenError, Options, QueryBuilder, Reader, SourceStatus,
-    SyncError, Ticket,
+    AttachError, CommitError, Damage, Emitter, Error, OpenError, Options, Origin, QueryBuilder, Reader,
+    SourceStatus, SyncError, Ticket,
 };
 use semj_actors::Engine;
 use semj_actors::sources::OpenSource;
@@ -15,6 +16,7 @@ use semj_storage::query::{EventSource, Graph, WalkLimits};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// An open journal. One process owns it; clones are handles on the same one, usable from any thread.
 #[derive(Clone, Debug)]
@@ -148,14 +150,34 @@ impl Journal {
         self.0.engine.sync_now(within)
     }
 
-    /// The event of a kernel source's sequence in its current life, as far as this opening saw it.
-    pub fn sequence_of(&self, source: &str, source_sequence: u64) -> Option<u64> {
-        self.0.engine.sequence_of(source, source_sequence)
+    /// The clock of a boot, by the readings that kernel sources brought of it: for [`crate::import::KernelEvents`]. It reads
+    /// the whole record.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn kernel_clock(&self, boot_id: Uuid) -> Result<KernelClock, Error> {
+        Ok(KernelClock::of_anchors(&self.0.engine.clock_anchors(boot_id)?))
     }
 
-    /// The kernel source's sequence of an event, as far as this opening saw it.
-    pub fn source_sequence_of(&self, source: &str, sequence: u64) -> Option<u64> {
-        self.0.engine.source_sequence_of(source, sequence)
+    /// The event that a kernel source's sequence became: in its newest life, or in the one of this boot and incarnation.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn event_of(
+        &self,
+        source: &str,
+        life: Option<(Uuid, u64)>,
+        source_sequence: u64,
+    ) -> Result<Option<Origin>, Error> {
+        Ok(self.0.engine.event_of(source, life, source_sequence)?)
+    }
+
+    /// Which kernel source a durable event comes from, and its sequence there; `None` where it is no record of one.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn origin_of(&self, sequence: u64) -> Result<Option<Origin>, Error> {
+        Ok(self.0.engine.origin_of(sequence)?)
     }
 
     /// How far everything is.

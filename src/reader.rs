@@ -9,7 +9,7 @@ use semj_storage::blobs::Blobs;
 use semj_storage::error::{Damage, ReadError};
 use semj_storage::event::{BlobRef, Cause, Recorded, Timestamp};
 use semj_storage::limits::CHUNK_EVENTS;
-use semj_storage::log::{LockFile, LockInfo, LogView, Segments, inspect};
+use semj_storage::log::{LockFile, LockInfo, LogView, Origin, Segments, Standing, inspect};
 use semj_storage::query::{EventSource, Graph, Query, WalkLimits};
 use semj_storage::verify::{VerifyLevel, verify};
 use std::path::Path;
@@ -192,6 +192,43 @@ impl Reader {
     /// [`Error::NoSuchEvent`], or what reading can bring.
     pub fn impact(&self, event: impl Into<Cause>, limits: WalkLimits) -> Result<Graph, Error> {
         self.view()?.impact(event.into(), limits)
+    }
+
+    /// Where each kernel source stands that the journal knows, by name: how far it is accounted for, what was lost, up to
+    /// when nothing is missing, and how the clocks moved.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn sources(&self) -> Result<Vec<Standing>, Error> {
+        let known = self.look()?;
+        Ok(known.segments.map_or_else(|| Ok(Vec::new()), |segments| segments.standings(known.last))?)
+    }
+
+    /// The event that a kernel source's sequence became: in its newest life, or in the one of this boot and incarnation.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn event_of(
+        &self,
+        source: &str,
+        life: Option<(Uuid, u64)>,
+        source_sequence: u64,
+    ) -> Result<Option<Origin>, Error> {
+        let known = self.look()?;
+        let Some(segments) = known.segments else { return Ok(None) };
+        Ok(segments.event_of(source, life, source_sequence, known.last)?)
+    }
+
+    /// Which kernel source an event comes from, and its sequence there; `None` where it is no record of one.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn origin_of(&self, sequence: u64) -> Result<Option<Origin>, Error> {
+        let known = self.look()?;
+        match known.segments.filter(|_| (1..=known.last).contains(&sequence)) {
+            Some(segments) => Ok(segments.origin_of(sequence)?),
+            None => Ok(None),
+        }
     }
 
     /// Content kept beside the journal, checked against its hash.

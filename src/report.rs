@@ -1,12 +1,21 @@
 //! What status and verification tell.
 
 use semj_actors::EngineStatus;
+use semj_actors::clock::{Clock as _, SystemClock};
 use semj_actors::ledger::Gate;
 use semj_actors::supervision::Role;
 use semj_storage::event::Timestamp;
+use semj_storage::log::control::Certificate;
 use semj_storage::log::{LockInfo, OwnerState};
 use semj_storage::verify::VerifyReport;
 use std::path::Path;
+
+/// How long ago a certificate's moment was, ms; `None` where it was another boot.
+pub fn age_ms(certificate: &Certificate) -> Option<u64> {
+    let clock = SystemClock::new();
+    let age = clock.boot_ns().saturating_sub(certificate.complete_ns) / 1_000_000;
+    (clock.boot_id() == certificate.boot_id).then(|| u64::try_from(age).unwrap_or(0))
+}
 
 /// Who has the journal open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -92,6 +92,7 @@ fn held(events: impl Iterator<Item = Recorded>) -> Held {
                 *held.lost.last_mut().unwrap() -= 1;
                 held.filled += 1;
             }
+            Some("semj.certificate" | "semj.coverage" | "semj.resync" | "semj.lag" | "semj.clock_step") => {}
             _ => {
                 let sequence = number(&event, "global_sequence");
                 let life = held.lives.last_mut().unwrap();
@@ -327,4 +328,56 @@ fn records_leave_the_journal_byte_for_byte() {
     assert_eq!(missing.status.code(), Some(4));
     let said = String::from_utf8_lossy(&missing.stderr).into_owned();
     assert!(said.contains("nowhere") && said.contains("needs"), "{said}");
+}
+
+/// One JSON object of what a command says.
+fn said(world: &World, arguments: &[&str]) -> serde_json::Value {
+    let out = world.run(arguments, b"");
+    assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+#[test]
+fn the_command_line_says_where_a_record_is_and_where_a_source_stands() {
+    let world = World::new();
+    let kernel = |count| records(&mut Kernel::loaded_at(1_000_000_000), count);
+    // The third record is lost; then the kernel is loaded again.
+    let mut first = kernel(6);
+    first.remove(2);
+    let second = records(&mut Kernel::loaded_at(9_000_000_000_000), 4);
+    std::fs::write(world.path("k"), [first.concat(), second.concat()].concat()).unwrap();
+    let synced = said(&world, &["kernel", "sync", "k", "--json"]);
+    assert!(
+        synced["sync_now_us"].as_u64().is_some() && synced["certificates"].as_u64() >= Some(1),
+        "{synced}"
+    );
+    for (life, sequences) in [("1", vec![1, 2, 4, 5, 6]), ("2", vec![1, 2, 3, 4])] {
+        for n in sequences {
+            let sequence = n.to_string();
+            let there = said(&world, &["kernel", "where", "--life", life, "kernel:k", &sequence, "--json"]);
+            let event = there["sequence"].to_string();
+            let shown = said(&world, &["show", "--json", &event]);
+            assert_eq!(shown["metadata"]["semj.kernel.global_sequence"], n, "{shown}");
+            assert_eq!(said(&world, &["kernel", "where", &event, "--json"]), there);
+        }
+    }
+    assert_eq!(said(&world, &["kernel", "where", "kernel:k", "4", "--json"])["life"], 2, "the newest life");
+    let missing = world.run(&["kernel", "where", "--life", "1", "kernel:k", "3"], b"");
+    assert_eq!(missing.status.code(), Some(1), "{}", String::from_utf8_lossy(&missing.stderr));
+    let stand = said(&world, &["kernel", "status", "--json"]);
+    let figures = ["source", "coverage", "life", "records", "last_sequence", "lost_records", "unknown_gaps"];
+    let figures: Vec<String> = figures.iter().map(|key| stand[*key].to_string()).collect();
+    assert_eq!(figures, ["\"kernel:k\"", "\"watching\"", "2", "4", "4", "0", "0"]);
+    assert!(
+        stand["complete_boot_ns"].as_i64() > Some(0) && stand["complete_ago_ms"].as_u64().is_some(),
+        "{stand}"
+    );
+    assert_eq!(said(&world, &["status", "--json"])["sources"][0]["source"], "kernel:k");
+    let words = world.run(&["kernel", "status"], b"");
+    let words = String::from_utf8_lossy(&words.stdout).into_owned();
+    assert!(
+        words.starts_with("kernel:k: watching; life 2, 4 records up to 4; 0 lost")
+            && words.contains(" ms ago"),
+        "{words}"
+    );
 }

@@ -493,6 +493,47 @@ fn what_was_said_and_what_was_done_are_compared() {
 }
 
 #[test]
+fn a_named_folder_covers_what_is_below_it_and_that_is_said() {
+    let world = world();
+    fs::create_dir_all(world.path("w/from/deep")).unwrap();
+    fs::write(world.path("w/from/deep/f"), "x").unwrap();
+    fs::write(world.path("w/hidden.sh"), "mkdir out; echo y > out/f").unwrap();
+    for args in [&["cp", "-r", "from", "to"][..], &["sh", "-c", ". ./hidden.sh"]] {
+        let all = [&["-q", "--session", "s", "--"], args].concat();
+        assert!(run(&world, &all).status().unwrap().success());
+    }
+    let compared = || {
+        let output = world.command(&["said-vs-did", "--json", "s"]).output().unwrap();
+        let lines = output.stdout.split(|b| *b == b'\n').filter_map(|l| serde_json::from_slice(l).ok());
+        (output.status.code(), lines.collect::<Vec<Value>>())
+    };
+    let paths = |found: &[Value], kind: &str| -> Vec<(String, u64)> {
+        let of_kind = found.iter().filter(|f| f["finding"] == kind);
+        let each = of_kind.map(|f| (f["path"].as_str().unwrap().to_owned(), f["paths"].as_u64().unwrap()));
+        each.collect()
+    };
+    let at = |name: &str| fs::canonicalize(world.path("w")).unwrap().join(name).to_str().unwrap().to_owned();
+    let claim = |kind: &str, path: &str| {
+        let event = serde_json::json!({ "type": kind, "agent": "a", "session": "s", "path": at(path) });
+        assert!(world.run(&["append"], format!("{event}\n").as_bytes()).status.success());
+    };
+    let (code, found) = compared();
+    assert_eq!(code, Some(1));
+    assert_eq!(paths(&found, "covered"), [(at("to"), 2)], "{found:?}");
+    assert_eq!(paths(&found, "not_said"), [(at("out"), 1), (at("out/f"), 1)]);
+    assert_eq!(found.last().unwrap()["covered"], 2);
+    // That something was written at a path says nothing of what is below it.
+    claim("filesystem.write", "out");
+    assert_eq!(paths(&compared().1, "not_said"), [(at("out/f"), 1)]);
+    claim("filesystem.mkdir", "out");
+    let (code, found) = compared();
+    assert_eq!((code, paths(&found, "not_said")), (Some(0), vec![]));
+    assert_eq!(paths(&found, "covered"), [(at("out"), 1), (at("to"), 2)]);
+    let text = world.run(&["said-vs-did", "s"], b"").stdout;
+    assert!(String::from_utf8_lossy(&text).contains("covered by a named folder"));
+}
+
+#[test]
 fn the_sources_of_this_machine_are_told_with_what_each_needs() {
     let world = world();
     let lines = world.json(&["kernel", "sources", "--json"]);

@@ -19,7 +19,8 @@ use parking_lot::Mutex;
 use semj_storage::backend::{Backend, RealBackend};
 use semj_storage::error::{Damage, ReadError};
 use semj_storage::event::{Event, Recorded};
-use semj_storage::log::{LockFile, LogView};
+use semj_storage::log::control::{CLOCK_ANCHOR, ClockAnchor, ResumePoint};
+use semj_storage::log::{ControlRef, LockFile, LogView, Origin};
 use semj_storage::trees::Index;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ use uuid::Uuid;
 
 /// How long closing waits at most for the trees, which can always be made again.
 const TREES_AT_CLOSE: Duration = Duration::from_secs(1);
+/// Most readings of clocks that are handed out of a journal.
+const ANCHORS_MAX: usize = 65_536;
 const TREES_POLL: Duration = Duration::from_millis(1);
 /// What closing always gives the threads to end.
 const END_GRACE: Duration = Duration::from_millis(500);
@@ -161,7 +164,7 @@ impl Engine {
 
     /// The state of each source.
     pub fn sync_status(&self) -> Vec<SourceStatus> {
-        self.desk.status(self.shared.pipeline.clock().boot_ns())
+        self.desk.status(self.shared.pipeline.clock())
     }
 
     /// Waits until all that the sources had before now is durable; answers the last event of it, 0 where there was none.
@@ -170,12 +173,14 @@ impl Engine {
     /// [`SyncError`].
     pub fn sync_now(&self, within: Duration) -> Result<u64, SyncError> {
         let pipeline = &self.shared.pipeline;
-        let until = Instant::now() + within;
+        let begin = Instant::now();
+        let until = begin + within;
         let last = self.desk.wait_read(|| pipeline.bells.sync.ring(), until)?;
         if last > pipeline.watermark().durable() {
             pipeline.want(last);
             pipeline.watermark().wait(last, Level::Durable, Some(until))?;
         }
+        self.desk.synced_within(begin.elapsed());
         Ok(last)
     }
 
@@ -194,21 +199,75 @@ impl Engine {
     ///
     /// # Errors
     /// When the record cannot be read.
-    pub fn resume_point(
-        &self,
-        source: &str,
-    ) -> Result<Option<semj_storage::log::control::ResumePoint>, ReadError> {
-        self.shared.pipeline.resume_point(source)
+    pub fn resume_point(&self, source: &str) -> Result<Option<ResumePoint>, ReadError> {
+        let pipeline = &self.shared.pipeline;
+        let found = pipeline.segments().resume_point(source, pipeline.watermark().durable())?;
+        Ok(found.ok().map(|found| found.point))
     }
 
-    /// The event of a source's sequence in its current life, and the sequence of an event; as far as this opening saw them.
+    /// The readings of the clocks in this boot that are durable, the newest first, at most 65,536; it reads the whole
+    /// record.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn clock_anchors(&self, boot_id: Uuid) -> Result<Vec<ClockAnchor>, ReadError> {
+        let pipeline = &self.shared.pipeline;
+        let mut found = Vec::new();
+        pipeline.segments().controls_back(pipeline.watermark().durable(), &mut |control| {
+            if control.kind == CLOCK_ANCHOR {
+                found.extend(ClockAnchor::decode(control.bytes).filter(|a| a.boot_id == boot_id));
+            }
+            if found.len() < ANCHORS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(found)
+    }
+
+    /// The event that a source's sequence became: in its newest life, or in the one of this boot and incarnation.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn event_of(
+        &self,
+        source: &str,
+        life: Option<(Uuid, u64)>,
+        source_sequence: u64,
+    ) -> Result<Option<Origin>, ReadError> {
+        let pipeline = &self.shared.pipeline;
+        pipeline.segments().event_of(source, life, source_sequence, pipeline.watermark().durable())
+    }
+
+    /// Which source a durable event comes from, and its sequence there; `None` where it is no record of a source.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn origin_of(&self, sequence: u64) -> Result<Option<Origin>, ReadError> {
+        let pipeline = &self.shared.pipeline;
+        match pipeline.watermark().durable() {
+            durable if sequence > durable => Ok(None),
+            _ => pipeline.segments().origin_of(sequence),
+        }
+    }
+
+    /// Visits control records, newest first; see [`semj_storage::log::Segments::controls_back`].
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn controls_back(
+        &self,
+        last: u64,
+        visit: &mut dyn FnMut(ControlRef<'_>) -> ControlFlow<()>,
+    ) -> Result<u64, ReadError> {
+        self.shared.pipeline.segments().controls_back(last, visit)
+    }
+
+    /// The event of a source's sequence in its current life, as far as this opening saw it; from memory, durable or not.
     pub fn sequence_of(&self, source: &str, source_sequence: u64) -> Option<u64> {
         let slot = self.desk.slots().into_iter().find(|s| s.name == source)?;
         let state = slot.state.lock();
         state.extents.to_global(source_sequence)
     }
 
-    /// The source's sequence of an event, as far as this opening saw it.
+    /// The source's sequence of an event, as far as this opening saw it; from memory, durable or not.
     pub fn source_sequence_of(&self, source: &str, sequence: u64) -> Option<u64> {
         let slot = self.desk.slots().into_iter().find(|s| s.name == source)?;
         let state = slot.state.lock();

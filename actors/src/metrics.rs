@@ -1,7 +1,9 @@
 //! Every metric of the engine, with unit and description. Counters are bumped once per batch, never per event.
 
+use crate::cores::kernel::Lag;
 use crate::supervision::Role;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use std::time::Duration;
 
 const COMMITTED_EVENTS: &str = "semj_committed_events_total";
 const COMMITTED_BYTES: &str = "semj_committed_bytes_total";
@@ -12,6 +14,13 @@ const RESTARTS: &str = "semj_actor_restarts_total";
 const SYNC_RECORDS: &str = "semj_sync_records_total";
 const SYNC_NOTES: &str = "semj_sync_notes_total";
 const SYNC_LAG: &str = "semj_sync_lag_events";
+const SYNC_LAG_SECONDS: &str = "semj_sync_lag_seconds";
+const SYNC_DRIFT: &str = "semj_sync_clock_drift_seconds";
+const SYNC_LOST: &str = "semj_sync_lost_records_total";
+const SYNC_ALERTS: &str = "semj_sync_alerts_total";
+const SYNC_RESYNCS: &str = "semj_sync_resyncs_total";
+const SYNC_CERTIFICATES: &str = "semj_sync_certificates_total";
+const SYNC_NOW: &str = "semj_sync_now_seconds";
 const SHED_EVENTS: &str = "semj_shed_events_total";
 
 /// Tells the installed recorder what each metric means. Call it once, after installing one.
@@ -23,8 +32,31 @@ pub fn describe() {
     describe_gauge!(INDEX_LAG_EVENTS, Unit::Count, "durable events that the trees do not cover yet");
     describe_counter!(RESTARTS, Unit::Count, "actors restarted after a crash, by role");
     describe_counter!(SYNC_RECORDS, Unit::Count, "records of kernel sources admitted, by source");
-    describe_counter!(SYNC_NOTES, Unit::Count, "gaps, lives and clock steps told, by source");
+    describe_counter!(SYNC_NOTES, Unit::Count, "events told of a source beside its records, by source");
     describe_gauge!(SYNC_LAG, Unit::Count, "records of a source not accounted for yet");
+    describe_gauge!(
+        SYNC_LAG_SECONDS,
+        Unit::Seconds,
+        "how old the newest journaled record is while others exist, by source"
+    );
+    describe_gauge!(
+        SYNC_DRIFT,
+        Unit::Seconds,
+        "change of wall clock against boot-time clock between the last two anchors, by source"
+    );
+    describe_counter!(SYNC_LOST, Unit::Count, "records of a source told to be missing, by source");
+    describe_counter!(
+        SYNC_ALERTS,
+        Unit::Count,
+        "alerts written: gaps, clock steps, lag, nobody watching, by source"
+    );
+    describe_counter!(
+        SYNC_RESYNCS,
+        Unit::Count,
+        "how often the state of a source was established anew, by source"
+    );
+    describe_counter!(SYNC_CERTIFICATES, Unit::Count, "certificates of completeness written, by source");
+    describe_histogram!(SYNC_NOW, Unit::Seconds, "time of one sync_now: read up to it, certified, durable");
     describe_counter!(SHED_EVENTS, Unit::Count, "unticketed events shed for want of room");
 }
 
@@ -47,11 +79,42 @@ pub(crate) fn shed(events: u64) {
     counter!(SHED_EVENTS).increment(events);
 }
 
-pub(crate) fn synced(source: &str, records: u64, notes: u64) {
-    counter!(SYNC_RECORDS, "source" => source.to_owned()).increment(records);
-    counter!(SYNC_NOTES, "source" => source.to_owned()).increment(notes);
+/// What an admitted group held.
+pub(crate) struct Synced {
+    /// Records.
+    pub(crate) records: u64,
+    /// Events beside them.
+    pub(crate) notes: u64,
+    /// Records counted as lost.
+    pub(crate) lost: u64,
+    /// Alerts among the notes.
+    pub(crate) alerts: u64,
+    /// Certificates among the notes.
+    pub(crate) certificates: u64,
 }
 
-pub(crate) fn sync_lag(source: &str, events: u64) {
-    gauge!(SYNC_LAG, "source" => source.to_owned()).set(events as f64);
+pub(crate) fn synced(source: &str, synced: &Synced) {
+    for (name, count) in [
+        (SYNC_RECORDS, synced.records),
+        (SYNC_NOTES, synced.notes),
+        (SYNC_LOST, synced.lost),
+        (SYNC_ALERTS, synced.alerts),
+        (SYNC_CERTIFICATES, synced.certificates),
+    ] {
+        counter!(name, "source" => source.to_owned()).increment(count);
+    }
+}
+
+pub(crate) fn sync_figures(source: &str, lag: Lag, drift_ns: i64) {
+    gauge!(SYNC_LAG, "source" => source.to_owned()).set(lag.events.unwrap_or(0) as f64);
+    gauge!(SYNC_LAG_SECONDS, "source" => source.to_owned()).set(lag.ms as f64 / 1e3);
+    gauge!(SYNC_DRIFT, "source" => source.to_owned()).set(drift_ns as f64 / 1e9);
+}
+
+pub(crate) fn resynced(source: &str) {
+    counter!(SYNC_RESYNCS, "source" => source.to_owned()).increment(1);
+}
+
+pub(crate) fn sync_now(time: Duration) {
+    histogram!(SYNC_NOW).record(time.as_secs_f64());
 }

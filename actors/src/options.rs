@@ -1,5 +1,6 @@
 //! Every option of the engine, with default, unit and limit.
 
+use crate::cores::kernel::SyncLimits;
 use crate::sources::OpenSource;
 use crate::supervision::{RestartLimits, WatchLimits};
 use parking_lot::Mutex;
@@ -38,6 +39,8 @@ pub struct EngineOptions {
     pub watch: WatchLimits,
     /// Looks at every event before it is admitted. Default: nothing does.
     pub scrub: Option<Scrub>,
+    /// When a kernel source is behind, and how often it is looked at. Default: 100,000 records or 10 s, for 3 s.
+    pub sync: SyncLimits,
     /// Kernel sources to attach. Default: none.
     pub sources: Sources,
 }
@@ -71,6 +74,7 @@ impl Default for EngineOptions {
             restarts: RestartLimits::default(),
             watch: WatchLimits::default(),
             scrub: None,
+            sync: SyncLimits::default(),
             sources: Sources::default(),
         }
     }

@@ -199,20 +199,24 @@ impl Pipeline {
     /// Makes events of what the engine has to say itself, as far as there is room for them.
     pub fn tell_own(&self) {
         if let Some(shedding) = self.shed.take()
-            && !self.emit_own(&shedding.event())
+            && !self.emit_own(&shedding.event(), None)
         {
             self.shed.put_back(shedding);
         }
         if let Some(refusal) = self.refusals.take()
-            && !self.emit_own(&refusal.event())
+            && !self.emit_own(&refusal.event(), None)
         {
             self.refusals.put_back(refusal);
         }
     }
 
-    fn emit_own(&self, event: &Event<'_>) -> bool {
+    /// Admits an event of the engine's own, with a control record where there is one, if there is room.
+    pub(crate) fn emit_own(&self, event: &Event<'_>, control: Option<(u16, Vec<u8>)>) -> bool {
         let mut prepared = Prepared::default();
         prepared.set_engine();
+        if let Some((kind, bytes)) = control {
+            prepared.control(kind, &bytes);
+        }
         self.ledger
             .streams()
             .slot(event.stream_or_default())

@@ -41,7 +41,7 @@ impl Running {
             let judge = move |role, exit, words: &str| judge.blame(role, exit, words);
             Arc::new(Ward::new(role, options.restarts, pipeline.clock.clone(), obituaries.clone(), judge))
         });
-        let sync = KernelSyncSeed { pipeline: pipeline.clone(), desk: desk.clone() };
+        let sync = KernelSyncSeed { pipeline: pipeline.clone(), desk: desk.clone(), limits: options.sync };
         let lanes = Arc::new(Lanes::start(pipeline.clone(), index.clone(), sync, wards.clone())?);
         let deeds = Deeds {
             pipeline: pipeline.clone(),

@@ -82,7 +82,11 @@ fn sh(folder: &Path, script: &str) {
 }
 
 fn fanotify(unlimited_queue: bool) -> Option<Fanotify> {
-    match Fanotify::open(FanotifyOptions { unlimited_queue, ..FanotifyOptions::default() }) {
+    fanotify_in(FanotifyOptions { unlimited_queue, ..FanotifyOptions::default() })
+}
+
+fn fanotify_in(options: FanotifyOptions) -> Option<Fanotify> {
+    match Fanotify::open(options) {
         Ok(source) => Some(source),
         Err(why) => {
             println!("skipped: no fanotify here: {why}");
@@ -171,6 +175,7 @@ fn an_overflow_of_inotify_is_told_and_what_is_there_is_found_all_the_same() {
     items.extend(drain(&mut source));
     let records = records(&items);
     assert_eq!(gaps(&items), 1, "the kernel's queue was meant to overflow");
+    none_twice(&folder, &records);
     let mut there = outcome(&folder, &records);
     there.insert(folder.join("before"));
     assert_eq!(there, on_disk(&folder));
@@ -252,6 +257,94 @@ fn an_overflow_of_fanotify_is_told_and_an_unlimited_queue_has_none() {
     }
 }
 
+/// No effect on a path below `folder` is told twice; but what is gone may be made again, and what was made may go again.
+fn none_twice(folder: &Path, records: &[&KernelRecord]) {
+    let mut told = BTreeSet::new();
+    for record in records.iter().filter(|r| r.path.path.starts_with(folder.as_os_str().as_encoded_bytes())) {
+        let path = String::from_utf8_lossy(&record.path.path);
+        assert!(told.insert(format!("{:?} {path}", record.op)), "{:?} {path} is told twice", record.op);
+        match record.op {
+            Op::Create => {
+                told.remove(&format!("Delete {path}"));
+            }
+            Op::Delete => {
+                told.remove(&format!("Create {path}"));
+                told.remove(&format!("Write {path}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn after_an_overflow_of_fanotify_what_is_there_is_found_and_nothing_told_twice() {
+    let ((_keep, folder), (_away, away)) = (folder(), folder());
+    for name in ["before", "early", "goes", "moves", "written"] {
+        fs::write(folder.join(name), "x").unwrap();
+    }
+    fs::create_dir_all(folder.join("dir/below")).unwrap();
+    let folders = vec![folder.clone()];
+    let Some(mut source) = fanotify_in(FanotifyOptions { folders, ..FanotifyOptions::default() }) else {
+        return;
+    };
+    // Nobody reads meanwhile: these are told as events, and what comes when the queue is full is not.
+    sh(&folder, "echo y > written; echo y > first; mkdir made; chmod 700 dir; echo y > one; mv one two");
+    make_many(&away);
+    sh(
+        &folder,
+        "echo y > before; rm goes; mv moves moved; mkdir -p deep/er; echo x > deep/er/f; mv dir far; mv made named",
+    );
+    let mut items = Vec::new();
+    source.next_batch(1_000, &mut items).unwrap();
+    // Now there is room again: these come behind the mark, and the comparison that the mark calls for sees them, too.
+    sh(
+        &folder,
+        "echo x > between; rm early; mkdir in; echo x > in/it; mv deep/er up; rm -r far; echo z > before",
+    );
+    while gaps(&items) == 0 {
+        assert!(source.next_batch(1_000, &mut items).unwrap().more, "the queue was meant to overflow");
+    }
+    sh(&folder, "echo x > last; rm moved; echo x > moved; echo x > goes; rm goes; rm between; : > named/x");
+    items.extend(drain(&mut source));
+    let records = records(&items);
+    assert_eq!(gaps(&items), 1);
+    none_twice(&folder, &records);
+    let mut there = outcome(&folder, &records);
+    there.extend(["before", "written"].map(|name| folder.join(name)));
+    assert_eq!(there, on_disk(&folder));
+    let phase = |op, name: &str| {
+        let path = folder.join(name);
+        let of = |r: &&&KernelRecord| r.op == op && r.path.path == path.as_os_str().as_encoded_bytes();
+        records.iter().find(of).map(|r| r.phase)
+    };
+    for (op, name) in [
+        (Op::Write, "before"),
+        (Op::Delete, "goes"),
+        (Op::Create, "moved"),
+        (Op::Create, "between"),
+        (Op::Delete, "early"),
+        (Op::Create, "in/it"),
+        (Op::Mkdir, "up"),
+        (Op::Create, "up/f"),
+        (Op::Rmdir, "dir/below"),
+    ] {
+        assert_eq!(phase(op, name), Some(Phase::Synthetic), "{op:?} {name}");
+    }
+    for (op, name) in
+        [(Op::Write, "written"), (Op::Create, "first"), (Op::Create, "last"), (Op::Delete, "moved")]
+    {
+        assert_eq!(phase(op, name), Some(Phase::Observed), "{op:?} {name}");
+    }
+    let again = |r: &&&KernelRecord| r.op == Op::Write && r.path.path.ends_with(b"/moved");
+    assert_eq!(records.iter().filter(again).count(), 2, "found, then removed, then written anew");
+    assert_eq!(phase(Op::Create, "two"), None, "its new name was told by an event");
+    sh(&folder, "echo w >> before");
+    let later = drain(&mut source);
+    let is_write =
+        |i: &Item| matches!(i, Item::Record(r) if r.op == Op::Write && r.path.path.ends_with(b"/before"));
+    assert!(later.iter().any(is_write), "events tell again what the comparison told long ago");
+}
+
 #[cfg(feature = "ebpf")]
 mod ebpf {
     use super::*;
@@ -259,6 +352,7 @@ mod ebpf {
     use semj_actors::sources::{Gap, Lost};
 
     const TAG: u64 = 0x5E_4D1A;
+    const DESCRIPTOR_FOLDER: &str = "SEMJ_TEST_DESCRIPTOR_FOLDER";
 
     fn open(options: EbpfOptions) -> Option<Ebpf> {
         match Ebpf::open(options) {
@@ -337,6 +431,47 @@ mod ebpf {
         assert_eq!(of(Op::Create, "a/b/c/f").unwrap().who.process, shell);
         let hard = of(Op::Hardlink, "z/hard").unwrap();
         assert_eq!(hard.path.target, folder.join("top").as_os_str().as_encoded_bytes());
+    }
+
+    /// Not a test by itself: changes a file through its descriptor, and makes what is no file.
+    #[test]
+    fn tool_that_changes_by_descriptor() {
+        let Some(folder) = std::env::var_os(DESCRIPTOR_FOLDER) else { return };
+        let path = Path::new(&folder).join("by-fd");
+        let file = fs::File::create(&path).unwrap();
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        std::os::unix::fs::fchown(&file, None, Some(0)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        rustix::fs::fsetxattr(&file, "user.semj", b"by", rustix::fs::XattrFlags::empty()).unwrap();
+        let fifo = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, Path::new(&folder).join("fifo"), fifo.0, fifo.1, 0).unwrap();
+    }
+
+    #[test]
+    fn what_is_changed_through_a_descriptor_comes_with_its_path() {
+        let (_keep, folder) = folder();
+        let Some(mut source) = open(EbpfOptions::default()) else { return };
+        let tool = std::env::current_exe().unwrap();
+        let script = format!(
+            "{DESCRIPTOR_FOLDER}={} {} --exact ebpf::tool_that_changes_by_descriptor >/dev/null",
+            folder.display(),
+            tool.display()
+        );
+        tagged(&source, &folder, &script);
+        let items = drain(&mut source);
+        let here = folder.as_os_str().as_encoded_bytes();
+        let of_folder = records(&items).into_iter().filter(|r| r.path.path.starts_with(here));
+        let found: Vec<(Op, &str)> =
+            of_folder.map(|r| (r.op, std::str::from_utf8(&r.path.path[here.len()..]).unwrap())).collect();
+        let expected = [
+            (Op::Create, "/by-fd"),
+            (Op::Chmod, "/by-fd"),
+            (Op::Chown, "/by-fd"),
+            (Op::Attribute, "/by-fd"),
+            (Op::Attribute, "/by-fd"),
+            (Op::Create, "/fifo"),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -4,16 +4,16 @@ use super::append::{emit_group, ends_everything};
 use super::lines::{Line, Lines};
 use super::out::{self, Out, count, json_line};
 use super::outcome::{Ended, Outcome, code};
-use super::{Context, escape, when};
+use super::{Context, escape, import_semj, when};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use semj::event::{Event, LineInput, parse_line};
-use semj::import::{Format, KernelEvents, detect, import_file, is_kernel_stream};
-use semj::{Emitter, ErrorKind, Ticket};
+use semj::import::{Format, KernelClock, detect, import_file, is_kernel_stream};
+use semj::{Emitter, ErrorKind, Journal, Ticket};
 use serde::Serialize;
 use std::fmt::Display;
 use std::fs;
-use std::mem;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,16 +22,20 @@ use std::time::Duration;
 /// Folders are searched for logs of a known format; symbolic links in them are not followed.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  semj import ~/.claude/projects\n  semj import --format codex rollout.jsonl --json\n  semj import --format semj --boot 1a2b kernel.semj"
+    after_help = "Example:\n  semj import ~/.claude/projects\n  semj import --format codex rollout.jsonl --json\n  semj import --format semj --boot 1a2b kernel.semj\n  nc -l 7000 | semj import --format semj --boot-at 2026-02-09T08:10:31Z -"
 )]
 pub(crate) struct Import {
     /// auto, jsonl, semj, claude-code, codex, pi, swe-agent or openhands
     #[arg(long, default_value = "auto", value_parser = kind)]
     format: Kind,
     /// With semj: a name for the kernel's boot, the same for every stream of it [default: known by its first record]
-    #[arg(long, value_name = "NAME", value_parser = boot)]
-    boot: Option<String>,
-    /// Files and folders
+    #[arg(long, value_name = "NAME", value_parser = import_semj::boot)]
+    pub(super) boot: Option<String>,
+    /// With semj: when the boot's clock was 0, RFC 3339 or ns since 1970 (wall clock minus boot clock) [default: by clock
+    /// readings of the boot --boot in the journal, else unknown]
+    #[arg(long, visible_alias = "wall-offset", value_name = "TIME", value_parser = import_semj::boot_at, allow_hyphen_values = true)]
+    pub(super) boot_at: Option<i64>,
+    /// Files and folders; - for stdin
     #[arg(required = true)]
     paths: Vec<PathBuf>,
     /// How long to wait for another owner of the journal, e.g. 30s
@@ -50,16 +54,6 @@ enum Kind {
     Log(Format),
 }
 
-/// Longest name of a boot, in bytes: it is part of every event's stream.
-const BOOT_BYTES_MAX: usize = 128;
-
-fn boot(text: &str) -> Result<String, String> {
-    match text.len() {
-        1..=BOOT_BYTES_MAX => Ok(text.to_owned()),
-        n => Err(format!("expected 1 to {BOOT_BYTES_MAX} bytes, found {n}")),
-    }
-}
-
 fn kind(text: &str) -> Result<Kind, String> {
     match text {
         "auto" => Ok(Kind::Auto),
@@ -74,20 +68,20 @@ fn kind(text: &str) -> Result<Kind, String> {
 
 /// What became of one session.
 #[derive(Serialize, Default, Debug)]
-struct Summary {
-    file: String,
-    format: String,
-    session: String,
-    records: u64,
-    events: u64,
-    duplicates: u64,
-    losses: Vec<LossLine>,
+pub(super) struct Summary {
+    pub(super) file: String,
+    pub(super) format: String,
+    pub(super) session: String,
+    pub(super) records: u64,
+    pub(super) events: u64,
+    pub(super) duplicates: u64,
+    pub(super) losses: Vec<LossLine>,
 }
 
 #[derive(Serialize, Debug)]
-struct LossLine {
-    line: u64,
-    reason: String,
+pub(super) struct LossLine {
+    pub(super) line: u64,
+    pub(super) reason: String,
 }
 
 impl Import {
@@ -99,8 +93,14 @@ impl Import {
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {wide_msg}") {
             bar.set_style(style);
         }
-        let mut work =
-            Work { context, emitter: journal.emitter_default(), out: Some(Out::new(context.json())) };
+        let mut work = Work {
+            context,
+            journal: &journal,
+            emitter: journal.emitter_default(),
+            clock: None,
+            undated: false,
+            out: Some(Out::new(context.json())),
+        };
         let mut result = Ok(());
         let (mut unknown, mut broken) = (0, 0);
         for file in &files {
@@ -117,6 +117,8 @@ impl Import {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        work.tell_undated();
+        drop(work);
         let closed = context.close(journal);
         let refused = |message| Err(Ended { code: code::REFUSED, message });
         result.and(closed).and(match (unknown, broken) {
@@ -130,6 +132,10 @@ impl Import {
     fn files(&self) -> Result<Vec<Found>, Ended> {
         let mut files = Vec::new();
         for path in &self.paths {
+            if path.as_os_str() == "-" {
+                files.push(Found { path: path.clone(), named: true });
+                continue;
+            }
             let refused = |e: std::io::Error| Ended::usage(format!("{}: {e}", path.display()));
             // What is named may be a link; what lies in a folder may not.
             if !fs::metadata(path).map_err(refused)?.is_dir() {
@@ -157,7 +163,15 @@ impl Import {
     }
 
     fn import(&self, work: &mut Work<'_>, file: &Found, bar: &ProgressBar) -> Result<Known, Ended> {
-        let bytes = match fs::read(&file.path) {
+        let name = file.path.display().to_string();
+        // A stream of records is read as it comes; a log is gone through more than once.
+        if self.format == Kind::Semj && file.named {
+            let input = import_semj::open(&file.path, work.context);
+            let input = input.map_err(|e| Ended::usage(format!("{name}: {e}")))?;
+            return self.kernel(work, input, name, bar);
+        }
+        let read = if file.path.as_os_str() == "-" { read_stdin() } else { fs::read(&file.path) };
+        let bytes = match read {
             Ok(bytes) => bytes,
             Err(e) if file.named => return Err(Ended::usage(format!("{}: {e}", file.path.display()))),
             Err(e) => {
@@ -166,12 +180,11 @@ impl Import {
             }
         };
         let stem = file.path.file_stem().unwrap_or_default().to_string_lossy();
-        let name = file.path.display().to_string();
         let log = match self.format {
             Kind::Log(format) => Some(format),
             Kind::Jsonl => None,
-            Kind::Semj => return self.kernel(work, &bytes, name, bar),
-            Kind::Auto if is_kernel_stream(&bytes) => return self.kernel(work, &bytes, name, bar),
+            Kind::Semj => return self.kernel(work, bytes.as_slice(), name, bar),
+            Kind::Auto if is_kernel_stream(&bytes) => return self.kernel(work, bytes.as_slice(), name, bar),
             Kind::Auto => match detect(&file.path, &bytes) {
                 Some(format) => Some(format),
                 None if is_own(&bytes) => None,
@@ -211,27 +224,11 @@ impl Import {
         }
         Ok(Known::Yes)
     }
+}
 
-    /// Imports a stream of kernel records.
-    fn kernel(
-        &self,
-        work: &mut Work<'_>,
-        bytes: &[u8],
-        file: String,
-        bar: &ProgressBar,
-    ) -> Result<Known, Ended> {
-        let events = match KernelEvents::open(bytes, self.boot.as_deref()) {
-            Ok(events) => events,
-            Err(e) => {
-                bar.suspend(|| out::complain(&format!("{file}: {e}")));
-                return Ok(Known::Broken);
-            }
-        };
-        let mut summary = Summary { file, format: "semj".into(), ..Summary::default() };
-        work.kernel(events, &mut summary)?;
-        bar.suspend(|| work.tell(&summary))?;
-        Ok(if summary.losses.is_empty() { Known::Yes } else { Known::Broken })
-    }
+fn read_stdin() -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
 }
 
 /// A file to import.
@@ -242,7 +239,7 @@ struct Found {
 }
 
 /// Whether a file was in a known format.
-enum Known {
+pub(super) enum Known {
     Yes,
     No,
     /// It was, but some of it was refused, and that matters: kernel records are exact.
@@ -264,12 +261,14 @@ fn is_own(bytes: &[u8]) -> bool {
     false
 }
 
-/// Tickets that are held at most before they are waited for.
-const SETTLE_EVERY: usize = 65_536;
-
-struct Work<'c> {
-    context: &'c Context,
-    emitter: Emitter,
+pub(super) struct Work<'c> {
+    pub(super) context: &'c Context,
+    pub(super) journal: &'c Journal,
+    pub(super) emitter: Emitter,
+    /// The clock of the kernel's boot, once it was asked for.
+    pub(super) clock: Option<KernelClock>,
+    /// There were kernel records whose time is not known.
+    pub(super) undated: bool,
     /// `None` once nobody reads the summaries any more: the import goes on.
     out: Option<Out>,
 }
@@ -283,29 +282,6 @@ impl Work<'_> {
             summary.events += 1;
             self.emit(event, 0, &mut tickets, summary)?;
         }
-        self.settle(tickets, summary)
-    }
-
-    /// Emits the events of a stream of kernel records; refusals are counted by record.
-    fn kernel(&mut self, mut events: KernelEvents<'_>, summary: &mut Summary) -> Outcome {
-        let mut tickets = Tickets::default();
-        let mut number = 0;
-        for next in events.by_ref() {
-            self.go_on()?;
-            number += 1;
-            match next {
-                Ok(event) => {
-                    summary.records += 1;
-                    summary.events += 1;
-                    self.emit(event, number, &mut tickets, summary)?;
-                }
-                Err(broken) => summary.losses.push(LossLine { line: number, reason: broken.to_string() }),
-            }
-            if tickets.ones.len() >= SETTLE_EVERY {
-                self.settle(mem::take(&mut tickets), summary)?;
-            }
-        }
-        summary.session = events.instance().map(|boot| format!("kernel:{boot}")).unwrap_or_default();
         self.settle(tickets, summary)
     }
 
@@ -361,7 +337,13 @@ impl Work<'_> {
     }
 
     /// A refused event is a loss of its session; a failed journal is the end.
-    fn refused(&self, kind: ErrorKind, error: &dyn Display, line: u64, summary: &mut Summary) -> Outcome {
+    pub(super) fn refused(
+        &self,
+        kind: ErrorKind,
+        error: &dyn Display,
+        line: u64,
+        summary: &mut Summary,
+    ) -> Outcome {
         if ends_everything(kind) {
             return Err(Ended::journal(&self.context.path(), kind, error));
         }
@@ -369,7 +351,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn settle(&self, tickets: Tickets, summary: &mut Summary) -> Outcome {
+    pub(super) fn settle(&self, tickets: Tickets, summary: &mut Summary) -> Outcome {
         let waits =
             tickets.ones.iter().map(Ticket::wait).chain(tickets.groups.iter().map(semj::GroupTicket::wait));
         for waited in waits {
@@ -381,12 +363,12 @@ impl Work<'_> {
     }
 
     /// Ends the import when a signal asks for it; what was emitted is committed when the journal closes.
-    fn go_on(&self) -> Outcome {
+    pub(super) fn go_on(&self) -> Outcome {
         if self.context.interrupt().requested() { Err(Ended::quiet(code::INTERRUPTED)) } else { Ok(()) }
     }
 
     /// Tells what became of a session.
-    fn tell(&mut self, summary: &Summary) -> Outcome {
+    pub(super) fn tell(&mut self, summary: &Summary) -> Outcome {
         let Some(out) = self.out.as_mut() else { return Ok(()) };
         let text = if self.context.json() { json_line(summary) } else { for_people(summary) };
         match out.line(&text).and_then(|()| out.flush()) {
@@ -399,8 +381,8 @@ impl Work<'_> {
 
 /// What is to become durable before a session is told.
 #[derive(Default)]
-struct Tickets {
-    ones: Vec<Ticket>,
+pub(super) struct Tickets {
+    pub(super) ones: Vec<Ticket>,
     groups: Vec<semj::GroupTicket>,
 }
 
@@ -429,7 +411,7 @@ mod tests {
 
     fn found(paths: &[&Path]) -> Result<Vec<(PathBuf, bool)>, Ended> {
         let paths = paths.iter().map(|p| p.to_path_buf()).collect();
-        let import = Import { format: Kind::Auto, boot: None, paths, wait: Duration::ZERO };
+        let import = Import { format: Kind::Auto, boot: None, boot_at: None, paths, wait: Duration::ZERO };
         Ok(import.files()?.into_iter().map(|f| (f.path, f.named)).collect())
     }
 
@@ -461,7 +443,6 @@ mod tests {
         assert_eq!(kind("auto"), Ok(Kind::Auto));
         assert_eq!(kind("codex"), Format::parse("codex").map(Kind::Log).ok_or_else(String::new));
         assert_eq!(kind("semj"), Ok(Kind::Semj));
-        assert!(boot("").is_err() && boot(&"b".repeat(129)).is_err() && boot("b").is_ok());
         assert!(kind("csv").unwrap_err().contains("codex"));
     }
 

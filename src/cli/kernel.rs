@@ -2,7 +2,7 @@
 
 use super::out::{Out, json_line, json_text};
 use super::outcome::{Ended, Outcome, code};
-use super::{Context, escape, kernel_sync};
+use super::{Context, escape, kernel_sync, kernel_where};
 use clap::{Args, Subcommand, ValueEnum};
 use semj::kernel::{Kind, Reject, bytes_of, show};
 use serde::Serialize;
@@ -54,6 +54,18 @@ enum Command {
         after_help = "Example:\n  semj -j ./journal kernel watch src docs\n  semj -j ./journal query --source watch --json | jq .path"
     )]
     Watch(kernel_sync::Watching),
+    /// Say which event a source's sequence became, or which source an event comes from; ends with 1 when there is none
+    ///
+    /// The whole journal is looked at, not only what was journaled since it was opened.
+    #[command(
+        after_help = "Example:\n  semj kernel where kernel:kernel.semj 4711\n  semj kernel where --life 2 kernel:kernel.semj 17\n  semj kernel where 90210 --json"
+    )]
+    Where(kernel_where::Where),
+    /// Say where each kernel source stands: losses, up to when nothing is missing, and how the clocks moved
+    #[command(
+        after_help = "Example:\n  semj kernel status\n  semj kernel status --json | jq 'select(.lost_records > 0)'"
+    )]
+    Status,
     /// Say what this user can observe on this machine, and what each missing source needs
     ///
     /// Every source is tried, none is guessed from a version or a user id.
@@ -188,6 +200,8 @@ impl Kernel {
             Command::Check(args) => args.run(context, &mut out),
             Command::Sync(args) => args.run(context, &mut out),
             Command::Watch(args) => args.run(context, &mut out),
+            Command::Where(args) => args.run(context, &mut out),
+            Command::Status => kernel_where::status(context, &mut out),
             Command::Sources => kernel_sync::sources(context, &mut out),
         };
         // What was said before a refusal is shown before the refusal.

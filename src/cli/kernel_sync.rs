@@ -52,6 +52,15 @@ struct Answer {
     lag_events: Option<u64>,
     lag_ms: u64,
     clock_drift_ns: i64,
+    clock_drift_error_ns: u64,
+    resyncs: u64,
+    alerts: u64,
+    certificates: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete_boot_ns: Option<i64>,
+    /// How long the last `sync now` took: read, certified and durable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sync_now_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unavailable: Option<String>,
 }
@@ -70,6 +79,12 @@ impl From<&SourceStatus> for Answer {
             lag_events: s.lag_events,
             lag_ms: s.lag_ms,
             clock_drift_ns: s.clock_drift_ns,
+            clock_drift_error_ns: s.clock_drift_error_ns,
+            resyncs: s.resyncs,
+            alerts: s.alerts,
+            certificates: s.certificates,
+            complete_boot_ns: s.complete_boot_ns,
+            sync_now_us: s.sync_now.and_then(|time| u64::try_from(time.as_micros()).ok()),
             unavailable: s.condition.cause(),
         }
     }
@@ -184,6 +199,9 @@ fn human(answer: &Answer) -> String {
         escape::line(&answer.source),
         answer.incarnation,
     );
+    if let Some(us) = answer.sync_now_us {
+        text += &format!("; read up to now in {us} us");
+    }
     if let Some(why) = &answer.unavailable {
         text += &format!("; unavailable: {}", escape::line(why));
     }

@@ -1,6 +1,7 @@
 //! `semj status`: how the journal is.
 
 use super::Context;
+use super::kernel_where::{Stand, stands};
 use super::out::{Out, Style, count, json_line, size};
 use super::outcome::Outcome;
 use super::when;
@@ -24,6 +25,7 @@ struct Line {
     segments: u64,
     state: String,
     owner: Option<OwnerLine>,
+    sources: Vec<Stand>,
 }
 
 #[derive(Serialize)]
@@ -44,6 +46,7 @@ impl Status {
             segments: status.segments,
             state: status.state.to_string(),
             owner: status.owner.map(|o| OwnerLine { pid: o.pid, since: o.since.to_string() }),
+            sources: stands(context)?,
         };
         let mut out = Out::new(context.json());
         if context.json() {
@@ -93,6 +96,9 @@ impl Status {
             if health.refused > 0 {
                 row("refused", &format!("{} events crashed the engine; see quarantine/", health.refused))?;
             }
+        }
+        for source in &line.sources {
+            row("source", &source.human())?;
         }
         let state = out.paint(style, &line.state);
         let name = out.paint(Style::Faint, "state     ");

@@ -21,6 +21,7 @@ mod detect;
 mod document;
 mod draft;
 mod fit;
+mod kernel_clock;
 mod kinds;
 mod lineage;
 mod lines;
@@ -34,6 +35,7 @@ mod tools;
 mod damage_tests;
 
 pub use detect::detect;
+pub use kernel_clock::KernelClock;
 pub use semj::{KernelEvents, StreamError, is_kernel_stream};
 
 use semj_storage::event::Event;

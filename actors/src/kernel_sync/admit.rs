@@ -1,5 +1,6 @@
 //! A group's way into the ledger: its events, the resume point behind them and the clock anchors in one unit, once.
 
+use super::conflict::conflict;
 use super::slot::{Doubt, Note, Slot};
 use crate::cores::kernel::Group;
 use crate::error::EmitError;
@@ -7,7 +8,7 @@ use crate::ledger::{Prepared, Refused};
 use crate::pipeline::Pipeline;
 use semj_storage::error::ReadError;
 use semj_storage::event::{Event, EventType};
-use semj_storage::log::control::{CLOCK_ANCHOR, RESUME_POINT, Run};
+use semj_storage::log::control::{CLOCK_ANCHOR, RESUME_POINT, ResumePoint, Run};
 use uuid::Uuid;
 
 /// `observability.alert_triggered`.
@@ -16,8 +17,8 @@ const ALERT: EventType = EventType::from_code(0x0805);
 /// How an admission ended.
 #[derive(Debug)]
 pub(crate) enum Admission {
-    /// It is in the ledger.
-    Done,
+    /// It is in the ledger; so many of its events were known from before, and are not there again.
+    Done(u64),
     /// There is no room; the same group is to be tried again.
     Full,
     /// Nothing is taken any more, for this reason.
@@ -44,10 +45,11 @@ pub(crate) fn settle_doubt(pipeline: &Pipeline, slot: &Slot) -> Result<(), ReadE
 /// # Errors
 /// When the record cannot be read.
 pub(crate) fn admit(pipeline: &Pipeline, slot: &Slot, group: &mut Group) -> Result<Admission, ReadError> {
+    let mut known = 0;
     loop {
         let Some(first_id) = group.events.first().and_then(Event::given_id) else {
             slot.state.lock().note(note_of(group), 0, 0);
-            return Ok(Admission::Done);
+            return Ok(Admission::Done(known));
         };
         let prepared = match prepare(pipeline, slot, group)? {
             Ok(prepared) => prepared,
@@ -64,7 +66,7 @@ pub(crate) fn admit(pipeline: &Pipeline, slot: &Slot, group: &mut Group) -> Resu
             Ok(admitted) => {
                 slot.state.lock().note(note_of(group), admitted.first, events);
                 pipeline.admitted(false);
-                return Ok(Admission::Done);
+                return Ok(Admission::Done(known + if admitted.duplicate { events } else { 0 }));
             }
             refused => {
                 slot.state.lock().doubt = None;
@@ -74,12 +76,16 @@ pub(crate) fn admit(pipeline: &Pipeline, slot: &Slot, group: &mut Group) -> Resu
                     // Some of it is known: an earlier opening journaled it, and damage hides its resume point.
                     Err(Refused::Compare { .. })
                     | Err(Refused::Error(EmitError::Conflict { .. } | EmitError::GroupConflict)) => {
-                        if !drop_known(pipeline, group)? {
-                            return Ok(Admission::Ended("the same record came twice in one group".into()));
+                        match drop_known(pipeline, group)? {
+                            (0, 0) => {
+                                let why = "the same record came twice in one group";
+                                return Ok(Admission::Ended(why.into()));
+                            }
+                            (dropped, _) => known += dropped,
                         }
                     }
                     Err(Refused::Error(e)) => return Ok(Admission::Ended(e.to_string())),
-                    Ok(_) => return Ok(Admission::Done),
+                    Ok(_) => return Ok(Admission::Done(known)),
                 }
             }
         }
@@ -93,6 +99,8 @@ fn note_of(group: &Group) -> Note {
         extents: group.extents.iter().map(|r| (r.source_sequence, r.offset, r.length)).collect(),
         done: group.done.clone(),
         batch: group.batch,
+        alerts: group.alerts,
+        marks: group.marks.clone(),
     }
 }
 
@@ -113,9 +121,15 @@ fn prepare(
             }
         }
     }
-    let resume = slot.state.lock().resume_behind(group.batch).cloned().unwrap_or_default();
-    let point = group.account.point(&slot.name, group.extents.clone(), resume.0);
-    prepared.control(RESUME_POINT, &point.encode());
+    // A source that was never open has no place to go on from.
+    if let Some(resume) = slot.state.lock().resume_behind(group.batch).cloned() {
+        let (source, account) = (slot.name.clone(), group.account.clone());
+        let point = ResumePoint { source, account, extents: group.extents.clone(), resume: resume.0 };
+        prepared.control(RESUME_POINT, &point.encode());
+    }
+    for (kind, bytes) in &group.controls {
+        prepared.control(*kind, bytes);
+    }
     for anchor in &group.anchors {
         prepared.control(CLOCK_ANCHOR, &anchor.encode());
     }
@@ -135,8 +149,9 @@ fn stand_in(source: &str, event: &Event<'_>, why: &EmitError) -> Event<'static> 
     }
 }
 
-/// Takes events out of the group that the journal knows already; `false` when it knows none.
-fn drop_known(pipeline: &Pipeline, group: &mut Group) -> Result<bool, ReadError> {
+/// Takes events out of the group that the journal knows already. A record under a known id that is another one is told in
+/// its place. Answers how many were taken out, and how many told.
+fn drop_known(pipeline: &Pipeline, group: &mut Group) -> Result<(u64, u64), ReadError> {
     let durable = pipeline.watermark().durable();
     let mut sequences: Vec<Option<u64>> = vec![None; group.events.len()];
     for run in &group.extents {
@@ -148,10 +163,26 @@ fn drop_known(pipeline: &Pipeline, group: &mut Group) -> Result<bool, ReadError>
     }
     let mut seen = std::collections::HashSet::<Uuid>::new();
     let (mut kept, mut extents, before) = (Vec::new(), Vec::<Run>::new(), group.events.len());
-    for (event, sequence) in std::mem::take(&mut group.events).into_iter().zip(sequences) {
+    let mut told = 0;
+    for (mut event, sequence) in std::mem::take(&mut group.events).into_iter().zip(sequences) {
         let id = event.given_id().unwrap_or_default();
-        if !seen.insert(id) || pipeline.ledger().find_id(&id, durable)?.is_some() {
+        if !seen.insert(id) {
             continue;
+        }
+        if let Some(known) = pipeline.ledger().find_id(&id, durable)? {
+            // What is not durable yet was journaled by this opening, of this very record.
+            let other = if known.sequence <= durable {
+                conflict(pipeline, &event, id, known.sequence)?
+            } else {
+                None
+            };
+            let Some(other) = other else { continue };
+            let id = other.given_id().unwrap_or_default();
+            if !seen.insert(id) || pipeline.ledger().find_id(&id, durable)?.is_some() {
+                continue;
+            }
+            told += 1;
+            event = other;
         }
         if let Some(source_sequence) = sequence {
             extents.push(Run { source_sequence, offset: kept.len() as u32, length: 1 });
@@ -160,5 +191,5 @@ fn drop_known(pipeline: &Pipeline, group: &mut Group) -> Result<bool, ReadError>
     }
     group.events = kept;
     group.extents = extents;
-    Ok(group.events.len() < before)
+    Ok(((before - group.events.len()) as u64, told))
 }

@@ -3,6 +3,7 @@
 use super::slot::Slot;
 use super::status::{Condition, SourceStatus};
 use super::watcher::Watcher;
+use crate::clock::Clock;
 use crate::error::CommitError;
 use crate::sources::{NotSupported, OpenSource};
 use parking_lot::{Mutex, RwLock};
@@ -135,8 +136,21 @@ impl Desk {
     }
 
     /// The state of each source.
-    pub(crate) fn status(&self, now_boot_ns: i64) -> Vec<SourceStatus> {
-        self.slots().iter().map(|slot| SourceStatus::of(slot, now_boot_ns)).collect()
+    pub(crate) fn status(&self, clock: &dyn Clock) -> Vec<SourceStatus> {
+        self.slots().iter().map(|slot| SourceStatus::of(slot, clock)).collect()
+    }
+
+    /// How often somebody set the wall clock while a source was attached.
+    pub(crate) fn clock_sets(&self) -> u64 {
+        self.watcher.lock().as_ref().map_or(0, Watcher::clock_sets)
+    }
+
+    /// All sources were read up to a moment and are durable, so long after it.
+    pub(crate) fn synced_within(&self, time: Duration) {
+        crate::metrics::sync_now(time);
+        for slot in self.slots() {
+            slot.state.lock().sync_now = Some(time);
+        }
     }
 
     /// Waits until all sources are read up to now; answers the last event of what they had.

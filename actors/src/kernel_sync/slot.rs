@@ -5,7 +5,7 @@
 //! 3. A source that crashed or hung inside a call is not called again: it is opened anew, behind what was admitted.
 
 use super::status::Condition;
-use crate::cores::kernel::{Account, Counts, ExtentMap};
+use crate::cores::kernel::{Account, Counts, ExtentMap, Lag, Mark, Why};
 use crate::sources::{Barrier, Caps, Item, KernelSource, NotSupported, OpenSource, Resume};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ pub(crate) struct Slot {
     pub(crate) state: Mutex<State>,
     /// Somebody's request was answered, or nobody will.
     pub(crate) answered: Condvar,
-    /// Held during calls of the source, however long they take.
+    /// Held by whoever keeps the source, for all of its turn and however long a call of the source takes.
     pub(crate) machine: Mutex<Machine>,
 }
 
@@ -65,13 +65,30 @@ pub(crate) struct Note {
     pub(crate) extents: Vec<(u64, u32, u32)>,
     pub(crate) done: Vec<(u64, u32)>,
     pub(crate) batch: u64,
+    pub(crate) alerts: u64,
+    pub(crate) marks: Vec<Mark>,
 }
 
-/// A point that somebody waits for.
+/// A point at which the journal is complete.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
-    pub(crate) request: u64,
-    pub(crate) barrier: Barrier,
+    /// Who waits for it; `None`: nobody, it is for the certificate.
+    pub(crate) request: Option<u64>,
+    pub(crate) why: Why,
+    /// Every effect before then is in front of it, ns of the boot-time clock.
+    pub(crate) asked_ns: i64,
+    pub(crate) goal: Goal,
+    /// The certificate is written; who waits is answered when it is admitted.
+    pub(crate) is_certified: bool,
+}
+
+/// When a target is reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    /// The source has passed this.
+    Passed(Barrier),
+    /// This sequence of this life is accounted for.
+    Sequence(u64, u64),
 }
 
 /// What is known of a source.
@@ -95,10 +112,24 @@ pub(crate) struct State {
     pub(crate) newest_sequence: Option<u64>,
     pub(crate) records: u64,
     pub(crate) opened: u64,
+    pub(crate) looks: u64,
     /// Requests made, and those answered.
     pub(crate) asked: u64,
     pub(crate) replied: u64,
     pub(crate) target: Option<Target>,
+    /// A certificate is to be written, for this reason.
+    pub(crate) certify: Option<Why>,
+    /// The newest one: the moment up to which the journal is complete, ns of the boot-time clock, and its event.
+    pub(crate) certificate: Option<(i64, u64)>,
+    pub(crate) certificates: u64,
+    pub(crate) alerts: u64,
+    /// What was told of whether somebody looks, and when.
+    pub(crate) covered: Option<(&'static str, i64)>,
+    pub(crate) is_lag_told: bool,
+    /// When nothing was left to be journaled, ns of the boot-time clock.
+    pub(crate) caught_up_ns: i64,
+    /// How long the last `sync_now` took.
+    pub(crate) sync_now: Option<Duration>,
     pub(crate) unsupported: Option<NotSupported>,
     /// What the watcher looks at.
     pub(crate) fd: Option<Arc<OwnedFd>>,
@@ -122,9 +153,18 @@ impl Slot {
             newest_sequence: None,
             records: 0,
             opened: 0,
+            looks: 0,
             asked: 0,
             replied: 0,
             target: None,
+            certify: None,
+            certificate: None,
+            certificates: 0,
+            alerts: 0,
+            covered: None,
+            is_lag_told: false,
+            caught_up_ns: 0,
+            sync_now: None,
             unsupported: None,
             fd: None,
             poll_every: Duration::from_millis(100),
@@ -154,6 +194,17 @@ impl State {
                 *item = None;
             }
         }
+        self.alerts += note.alerts;
+        for mark in note.marks {
+            match mark {
+                Mark::Certificate(complete_ns) => {
+                    self.certificate = Some((complete_ns, first + events.max(1) - 1));
+                    self.certificates += 1;
+                }
+                Mark::Coverage(state, at) => self.covered = Some((state, at)),
+                Mark::Lag(is_over) => self.is_lag_told = is_over,
+            }
+        }
         self.account = Some(note.account);
         self.last_event = self.last_event.max(first + events.max(1) - 1);
         self.trim(note.batch);
@@ -166,6 +217,34 @@ impl State {
             self.passed = self.passed.max(done.passed);
             self.resume = Some(done.resume);
         }
+    }
+
+    /// Whether a target is reached: all that was taken up to there is admitted.
+    pub(crate) fn is_reached(&self, goal: Goal) -> bool {
+        match goal {
+            Goal::Passed(barrier) => self.passed >= barrier.0,
+            // What comes of an earlier life is over; before the first one there was none.
+            Goal::Sequence(life, sequence) => self.account.as_ref().is_some_and(|account| {
+                let is_over = life != 0 && account.incarnation != life;
+                is_over || account.last_sequence >= sequence
+            }),
+        }
+    }
+
+    /// How far it is behind. `boot_id` is this machine's boot: times of records of another one say nothing here.
+    pub(crate) fn lag(&self, now_ns: i64, boot_id: &Uuid) -> Lag {
+        let account = self.account.as_ref();
+        let last = account.map_or(0, |a| a.last_sequence);
+        let events = self.newest_sequence.map(|newest| newest.saturating_sub(last));
+        let since = match account {
+            Some(account) if account.boot_id == *boot_id && account.newest_boot_ns > 0 => {
+                account.newest_boot_ns
+            }
+            _ => self.caught_up_ns,
+        };
+        let is_behind = events.is_some_and(|n| n > 0) || !self.inbox.is_empty();
+        let age = if is_behind { now_ns.saturating_sub(since) } else { 0 };
+        Lag { events, ms: u64::try_from(age / 1_000_000).unwrap_or(0) }
     }
 
     /// The place behind everything up to a batch.

@@ -1,7 +1,9 @@
 //! What can be told of a source: three figures with their units, not one word.
 
 use super::slot::{Slot, State};
+use crate::clock::Clock;
 use crate::sources::{Caps, Unavailable};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// What a source is doing.
@@ -52,8 +54,11 @@ pub struct SourceStatus {
     pub last_sequence: u64,
     /// Records that exist in the source and are not accounted for yet; `None` where it does not say.
     pub lag_events: Option<u64>,
-    /// Age of the newest journaled record, ms; 0 when nothing is behind.
+    /// Age of the newest journaled record, ms; 0 when nothing is behind. Where its records have the clock of another
+    /// machine or boot: for how long something was behind.
     pub lag_ms: u64,
+    /// It is told to be behind: more than the limits allow, for as long as they say.
+    pub is_behind: bool,
     /// Records of this life known to be missing.
     pub lost: u64,
     /// Gaps of this life of unknown length.
@@ -66,19 +71,29 @@ pub struct SourceStatus {
     pub duplicates: u64,
     /// Records that came after they had been counted as missing.
     pub late: u64,
-    /// How often its state was established anew: gap, new life, step of the clock.
+    /// How often its state was established anew: gap, new life, step of the clock, lag.
     pub resyncs: u64,
+    /// Up to this moment of this boot the journal is complete, ns of the boot-time clock: the newest certificate.
+    pub complete_boot_ns: Option<i64>,
+    /// Certificates written since opening.
+    pub certificates: u64,
+    /// Alerts written since opening.
+    pub alerts: u64,
+    /// What was told of whether somebody looks: `watching`, `unavailable`, `failed`, `hangs`; empty before the first.
+    pub coverage: &'static str,
+    /// How long the last `sync_now` took.
+    pub sync_now: Option<Duration>,
     /// How often it was opened.
     pub opened: u64,
+    /// How often its figures were looked at: once a period.
+    pub looks: u64,
 }
 
 impl SourceStatus {
-    pub(crate) fn of(slot: &Slot, now_boot_ns: i64) -> Self {
+    pub(crate) fn of(slot: &Slot, clock: &dyn Clock) -> Self {
         let state: &State = &slot.state.lock();
         let account = state.account.clone().unwrap_or_default();
-        let lag_events = state.newest_sequence.map(|n| n.saturating_sub(account.last_sequence));
-        let age = now_boot_ns.saturating_sub(account.newest_boot_ns);
-        let is_behind = lag_events.is_some_and(|n| n > 0) || !state.inbox.is_empty();
+        let lag = state.lag(clock.boot_ns(), &clock.boot_id());
         SourceStatus {
             name: slot.name.clone(),
             condition: state.condition.clone(),
@@ -87,8 +102,9 @@ impl SourceStatus {
             incarnation: account.incarnation,
             records: account.records,
             last_sequence: account.last_sequence,
-            lag_events,
-            lag_ms: if is_behind { u64::try_from(age / 1_000_000).unwrap_or(0) } else { 0 },
+            lag_events: lag.events,
+            lag_ms: lag.ms,
+            is_behind: state.is_lag_told,
             lost: account.lost,
             unknown_gaps: account.unknown_gaps,
             clock_drift_ns: state.counts.drift_ns,
@@ -96,7 +112,13 @@ impl SourceStatus {
             duplicates: state.counts.duplicates,
             late: state.counts.late,
             resyncs: state.counts.resyncs,
+            complete_boot_ns: state.certificate.map(|(complete, _)| complete),
+            certificates: state.certificates,
+            alerts: state.alerts,
+            coverage: state.covered.map_or("", |(state, _)| state),
+            sync_now: state.sync_now,
             opened: state.opened,
+            looks: state.looks,
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use super::Call;
 use super::judge::{Evidence, Verdict};
-use crate::sources::{Gap, KernelRecord, Lost, Op, Phase};
+use crate::sources::{Gap, KernelRecord, Op, Phase, payload};
 use semj_storage::event::{Event, EventType, Link, Priority, Text, Timestamp};
 use semj_storage::limits::TEXT_BYTES_MAX;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// `observability.alert_triggered`.
 const ALERT: EventType = EventType::from_code(0x0805);
@@ -79,7 +79,7 @@ pub(super) fn of_record(
             }
         }
     }
-    event.payload(payload(record, verdict))
+    event.payload(payload_of(record, verdict))
 }
 
 /// Whether it was done after the call had returned: for certain, not only read later.
@@ -88,40 +88,13 @@ fn is_after(call: &Call, record: &KernelRecord) -> bool {
     call.ended_ns.is_some_and(|ended| earliest > ended)
 }
 
-fn payload(record: &KernelRecord, verdict: Verdict) -> Value {
-    let mut payload = Map::new();
-    let mut put = |key: &str, value: Value| drop(payload.insert(format!("semj.{key}"), value));
-    put("phase", record.phase.name().into());
-    put("boot_ns", record.boot_ns.into());
-    let who = &record.who;
-    for (key, number) in [
-        ("source_sequence", record.sequence.unwrap_or(0)),
-        ("thread", who.thread.into()),
-        ("process_start_ns", who.start_boot_ns.cast_unsigned()),
-        ("cgroup", who.cgroup),
-        ("time_error_ns", record.time_error_ns.into()),
-    ] {
-        if number != 0 {
-            put(key, number.into());
-        }
-    }
-    let lossy = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes).into_owned());
-    for (key, text) in [("command", &who.command), ("target", &record.path.target)] {
-        if !text.is_empty() {
-            put(key, lossy(text));
-        }
-    }
-    for (key, flag) in [("merged", record.merged), ("path_cut", record.path.is_cut)] {
-        if flag {
-            put(key, true.into());
-        }
-    }
-    if let Some(result) = record.result {
-        put("result", result.into());
-    }
+fn payload_of(record: &KernelRecord, verdict: Verdict) -> Value {
+    let mut payload = payload::of_record(record);
+    // It is made of the call, and the link leads there.
+    payload.remove("semj.tag");
     if let Some((strength, words)) = verdict.others() {
-        put("strength", strength.into());
-        put("evidence", words.into());
+        payload.insert("semj.strength".into(), strength.into());
+        payload.insert("semj.evidence".into(), words.into());
     }
     Value::Object(payload)
 }
@@ -152,22 +125,10 @@ pub(super) fn of_process(
 
 /// The event of a gap.
 pub(super) fn of_gap(call: &Call, source: &str, gap: &Gap) -> Event<'static> {
-    let (lost, exact, words) = match gap.lost {
-        Lost::Exactly(n) => (Some(n), "exactly", format!("{n} records of {source} are missing")),
-        Lost::AtLeast(n) => (Some(n), "at_least", format!("{n} or more records of {source} are missing")),
-        Lost::Unknown => (None, "unknown", format!("records of {source} are missing, nobody knows how many")),
-    };
-    let payload = json!({
-        "semj.source": source,
-        "semj.lost": lost,
-        "semj.lost_is": exact,
-        "semj.cause": gap.cause.name(),
-        "semj.after": gap.after,
-        "semj.from_boot_ns": gap.from_ns,
-        "semj.to_boot_ns": gap.to_ns,
-    });
+    let (words, mut payload) = payload::of_gap(source, gap);
+    payload.insert("semj.after".into(), gap.after.into());
     let event = frame(call, ALERT, source).name("semj.gap").priority(Priority::HIGH).parent(call.id);
-    event.intent(words).payload(payload)
+    event.intent(words).payload(Value::Object(payload))
 }
 
 /// The event of what a source has to remark at the end.

@@ -30,6 +30,17 @@ struct Held {
     read_ns: i64,
 }
 
+/// Why a view is settled for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Last {
+    /// What explains it would have been told by now.
+    Due,
+    /// No more views can be held back.
+    TooMany,
+    /// All ends, while a call may be under way that explains it.
+    UnderWay,
+}
+
 /// Joins the two.
 #[derive(Debug, Default)]
 pub(super) struct Joiner {
@@ -98,20 +109,21 @@ impl Joiner {
         let is_due = |held: &mut Held| held.read_ns.saturating_add(HOLD_BACK_NS) <= complete_ns;
         while let Some(held) = self.waiting.pop_front_if(is_due) {
             self.waits_no_more(&held);
-            self.last(held, true, ask, out);
+            self.last(held, Last::Due, ask, out);
         }
         while self.fresh.len() + self.waiting.len() > HELD_MAX
             && let Some(held) = self.oldest()
         {
-            self.last(held, false, ask, out);
+            self.last(held, Last::TooMany, ask, out);
         }
     }
 
     /// Settles all that is left: nothing more will be told. `is_over`: the call has no process left that could be in the
     /// middle of a call that the primary tells when it returns.
     pub(super) fn finish(&mut self, is_over: bool, ask: &mut Ask<'_, '_>, out: &mut Vec<Settled>) {
+        let why = if is_over { Last::Due } else { Last::UnderWay };
         while let Some(held) = self.oldest() {
-            self.last(held, is_over, ask, out);
+            self.last(held, why, ask, out);
         }
     }
 
@@ -136,8 +148,7 @@ impl Joiner {
         }
     }
 
-    /// `is_sure`: what explains it would have been told by now.
-    fn last(&mut self, held: Held, is_sure: bool, ask: &mut Ask<'_, '_>, out: &mut Vec<Settled>) {
+    fn last(&mut self, held: Held, why: Last, ask: &mut Ask<'_, '_>, out: &mut Vec<Settled>) {
         let record = held.record;
         let settled = match (ask.verdict)(&record) {
             Verdict::Elsewhere => return,
@@ -145,10 +156,13 @@ impl Joiner {
                 let (ours, lost) = (is_known(evidence), self.lost_about(&record));
                 match self.told.explain(&record, ours, lost, Some(&mut *ask.resolve)) {
                     Explained::Same => return,
+                    // The primary has told it, or will.
+                    Explained::Forgotten if ours && lost != Lost::Then => return,
+                    _ if ours && why == Last::TooMany && lost != Lost::Then => return,
                     _ if ours => Verdict::Call(evidence),
                     Explained::Opened => Verdict::Call(Evidence::Opened),
-                    Explained::No if is_sure && lost != Lost::Then => Verdict::Unexplained,
-                    Explained::No | Explained::MayBe => Verdict::Call(evidence),
+                    Explained::No if why == Last::Due && lost != Lost::Then => Verdict::Unexplained,
+                    Explained::No | Explained::MayBe | Explained::Forgotten => Verdict::Call(evidence),
                 }
             }
             other => other,

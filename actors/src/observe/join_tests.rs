@@ -229,8 +229,12 @@ fn what_is_forgotten_explains_nothing_and_accuses_nobody() {
     trial.seen(Op::Create, 0, "/w/a", SECOND);
     trial.seen(Op::Create, 0, "/w/b", 20 * SECOND);
     trial.seen(Op::Create, 0, "/w/d", 20 * SECOND);
+    // The call's own were told, whether that is remembered or not.
+    trial.seen(Op::Create, TOOL, "/w/a", SECOND);
+    trial.seen(Op::Create, TOOL, "/w/e", 20 * SECOND);
     trial.settle(60 * SECOND);
-    assert_eq!(trial.verdicts(), [Verdict::Call(Evidence::PlaceAndTime), Verdict::Unexplained]);
+    let call = Verdict::Call;
+    assert_eq!(trial.verdicts(), [call(Evidence::PlaceAndTime), Verdict::Unexplained, call(Evidence::Tree)]);
 }
 
 /// `splitmix64`.

@@ -1,8 +1,11 @@
 //! Whose doing an effect is: the ladder of evidence from a tag that the kernel carries down to place and time alone.
 
+use super::named::Words;
 use super::tree::{Place, Tree};
 use crate::sources::{KernelRecord, Phase};
-use std::path::{Component, Path, PathBuf};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 /// What connects an effect with the call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,7 +84,7 @@ impl Verdict {
 #[derive(Debug)]
 pub struct Judge {
     folders: Vec<Vec<u8>>,
-    named: Vec<PathBuf>,
+    words: Words,
     tag: u64,
     /// Every fork was told so far.
     pub(super) exact: bool,
@@ -90,8 +93,7 @@ pub struct Judge {
 impl Judge {
     /// Verdicts for the call with this tag in these folders; its arguments name paths below `cwd`.
     pub fn new(folders: Vec<Vec<u8>>, arguments: &[String], cwd: &Path, tag: u64, exact: bool) -> Self {
-        let named = arguments.iter().filter(|a| !a.is_empty()).map(|a| plain(&cwd.join(a))).collect();
-        Judge { folders, named, tag, exact }
+        Judge { folders, words: Words::new(arguments.to_vec(), cwd), tag, exact }
     }
 
     fn is_watched(&self, path: &[u8]) -> bool {
@@ -104,7 +106,6 @@ impl Judge {
 
     /// Whose doing it is.
     pub fn verdict(&self, tree: &Tree, record: &KernelRecord) -> Verdict {
-        use std::os::unix::ffi::OsStrExt as _;
         if self.tag != 0 && record.who.tag == self.tag {
             return Verdict::Call(Evidence::Tag);
         }
@@ -112,9 +113,7 @@ impl Judge {
         let watched = self.is_watched(path) || self.is_watched(&record.path.target);
         let unknown = || match () {
             () if !watched => Verdict::Elsewhere,
-            () if self.named.iter().any(|n| n.as_os_str().as_bytes() == path) => {
-                Verdict::Call(Evidence::NamedPath)
-            }
+            () if self.words.are(Path::new(OsStr::from_bytes(path))) => Verdict::Call(Evidence::NamedPath),
             () if record.phase == Phase::Synthetic => Verdict::Call(Evidence::Compared),
             () => Verdict::Call(Evidence::PlaceAndTime),
         };
@@ -144,19 +143,6 @@ impl Judge {
             Place::Outside => unknown(),
         }
     }
-}
-
-/// The path without `.` and `..`, as far as names alone tell.
-fn plain(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(out.pop()),
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

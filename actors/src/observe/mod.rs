@@ -8,6 +8,7 @@
 mod events;
 mod join;
 mod judge;
+mod named;
 mod observer;
 mod rung;
 mod told;
@@ -17,6 +18,7 @@ mod witness;
 
 pub use events::{EFFECT_OF, TAG_EXTERNAL, TAG_OBSERVED, TAG_ORPHAN};
 pub use judge::{Evidence, Judge, Verdict};
+pub use named::{Words, plain};
 pub use observer::{Finished, Observer, Running};
 pub use rung::{Coverage, Plan, Wanted};
 pub use touched::{Done, Touched};

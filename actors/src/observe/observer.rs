@@ -25,6 +25,8 @@ use std::time::Duration;
 
 /// Items taken at once: few, so that a source is emptied often.
 const BATCH: usize = 512;
+/// How often the witness is read in a row.
+const BATCHES: usize = 64;
 /// How often `/proc` is looked at where nothing tells of processes.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long the end waits for the last effects before it says that some may be missing.
@@ -257,7 +259,14 @@ impl Work {
     /// Reads the witness, and tells what is settled. Returns whether there is more.
     fn pump_beside(&mut self, mut beside: Beside, passed: &mut Passed, tell: bool, offset: i64) -> bool {
         let mut gaps = Vec::new();
-        let read = beside.read(BATCH, tell, &mut gaps);
+        let mut read = beside.read(BATCH, tell, &mut gaps);
+        // It is emptied before it loses anything: what is held back takes no more room here than there.
+        for _ in 0..BATCHES {
+            if !matches!(read, Ok(progress) if progress.more) {
+                break;
+            }
+            read = beside.read(BATCH, tell, &mut gaps);
+        }
         for gap in &gaps {
             self.gap(beside.name(), gap);
         }

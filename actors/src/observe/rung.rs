@@ -91,6 +91,10 @@ pub(super) struct Rung {
     pub(super) coverage: Coverage,
 }
 
+/// A ring that holds 39 records.
+#[cfg(feature = "ebpf")]
+const SMALL_RING_BYTES: u32 = 64 << 10;
+
 /// What no source here sees.
 const NEVER: [&str; 3] = [
     "reading of files",
@@ -147,11 +151,13 @@ fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|t| (*t).to_owned()).collect()
 }
 
+fn fanotify_options(plan: &Plan) -> FanotifyOptions {
+    let (folders, left_out) = (plan.folders.clone(), plan.left_out.clone());
+    FanotifyOptions { unlimited_queue: !plan.limited_queue, folders, left_out, own_process: false }
+}
+
 fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
-    let source = Fanotify::open(FanotifyOptions {
-        unlimited_queue: !plan.limited_queue,
-        ..FanotifyOptions::default()
-    })?;
+    let source = Fanotify::open(fanotify_options(plan))?;
     let mut coverage = Coverage {
         source: "fanotify",
         observed: texts(&[
@@ -235,8 +241,7 @@ pub(super) fn witness(plan: &Plan, coverage: &mut Coverage) -> Option<Witness> {
 }
 
 fn fanotify_witness(plan: &Plan, coverage: &mut Coverage) -> Result<Witness, (&'static str, Unavailable)> {
-    let options = FanotifyOptions { unlimited_queue: !plan.limited_queue, ..FanotifyOptions::default() };
-    let source = Fanotify::open(options).map_err(|why| ("fanotify as witness", why))?;
+    let source = Fanotify::open(fanotify_options(plan)).map_err(|why| ("fanotify as witness", why))?;
     coverage.refused.extend_from_slice(source.refused());
     coverage
         .observed
@@ -261,7 +266,11 @@ fn inotify_witness(plan: &Plan, coverage: &mut Coverage) -> Result<Witness, (&'s
 #[cfg(feature = "ebpf")]
 fn ebpf(plan: &Plan) -> Result<Rung, Unavailable> {
     use crate::sources::ebpf::{Ebpf, EbpfOptions};
-    let source = Ebpf::open(EbpfOptions::default())?;
+    let options = match plan.limited_queue {
+        true => EbpfOptions { ring_bytes: SMALL_RING_BYTES, reads_by_itself: false },
+        false => EbpfOptions::default(),
+    };
+    let source = Ebpf::open(options)?;
     let tags = source.tags().map_err(|e| {
         Unavailable::new("one more open file", "raise the limit of open files (ulimit -n)").because(&e)
     })?;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 /// read, and a call may take its time.
 pub(super) const WINDOW_NS: i64 = 1_000_000_000;
 /// Effects that are kept; beyond it the oldest are forgotten.
-const TOLD_MAX: usize = 1 << 16;
+const TOLD_MAX: usize = 1 << 18;
 /// A path of so many bytes may be cut in the middle of its last name.
 const PATH_BYTES: usize = 255;
 /// Names are looked up by so many bytes: a source may cut them at 63.
@@ -44,8 +44,10 @@ pub(super) enum Explained {
     Same,
     /// The call had the file open for writing; that write was not told.
     Opened,
-    /// What would explain it may be forgotten, or is nothing that the other source tells.
+    /// What would explain it is nothing that the other source tells for certain.
     MayBe,
+    /// What would explain it may have been forgotten.
+    Forgotten,
     /// Nothing explains it.
     No,
 }
@@ -212,10 +214,10 @@ impl Told {
         match kind(view.op) {
             Kind::Content if self.was_open(view) => Explained::Opened,
             // A file may be written long after it was opened.
-            Kind::Content if self.forgotten_until_ns > i64::MIN => Explained::MayBe,
+            Kind::Content if self.forgotten_until_ns > i64::MIN => Explained::Forgotten,
+            _ if earliest <= self.forgotten_until_ns => Explained::Forgotten,
             // There are more ways to change an attribute than anybody tells.
             Kind::Attribute => Explained::MayBe,
-            _ if earliest <= self.forgotten_until_ns => Explained::MayBe,
             _ => Explained::No,
         }
     }
@@ -289,7 +291,7 @@ impl Told {
                 return Explained::Same;
             }
         }
-        if self.forgotten_until_ns > i64::MIN { Explained::MayBe } else { Explained::No }
+        if self.forgotten_until_ns > i64::MIN { Explained::Forgotten } else { Explained::No }
     }
 
     fn of_name(&self, name: &[u8]) -> impl Iterator<Item = &Effect> {

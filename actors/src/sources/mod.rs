@@ -18,10 +18,12 @@ pub mod ebpf;
 pub mod fanotify;
 pub mod inotify;
 mod item;
+mod known;
 pub mod lineage;
 mod mounts;
 mod native;
 mod offers;
+pub(crate) mod payload;
 pub mod procfs;
 mod ready;
 mod record;
@@ -29,7 +31,6 @@ pub mod seccomp;
 mod semj_tail;
 mod sentinel;
 mod tail_file;
-mod tail_lives;
 mod unavailable;
 mod watch;
 mod writes;
@@ -87,6 +88,20 @@ pub trait KernelSource: Send + Debug {
     /// The newest sequence that exists in the source, read or not; `None` where it does not say.
     fn newest_sequence(&self) -> Option<u64> {
         None
+    }
+
+    /// Compares its scope with what it knows, after something was lost: what it finds comes with the next calls, as
+    /// records of [`Phase::Synthetic`], before anything that a later [`KernelSource::barrier`] stands behind.
+    ///
+    /// # Errors
+    /// [`NotSupported`] where the source knows no state to compare with.
+    fn rescan(&mut self) -> Result<(), NotSupported> {
+        Err(NotSupported)
+    }
+
+    /// What it does not see, beside what its [`Caps`] tell; empty where there is no more to say.
+    fn misses(&self) -> &'static str {
+        ""
     }
 }
 

@@ -6,15 +6,14 @@
 //! read from its start as a new life, behind a gap.
 
 use super::tail_file::TailFile;
-use super::tail_lives::Lives;
 use super::{
     Barrier, Caps, Gap, GapCause, Item, KernelRecord, KernelSource, Loss, Lost, NotSupported, Op, OpenSource,
     Phase, Pid, Progress, Resume, ResumeKind, Sequencing, Unavailable,
 };
 use semj_storage::event::EventType;
 use semj_storage::kernel::{
-    BLOCK_A_BYTES, Block, HEADER_BYTES, JournalHeader, Kind, RECORD_BYTES_MAX, Record, Reject,
-    STREAM_HEADER_BYTES, event_of,
+    BLOCK_A_BYTES, Block, HEADER_BYTES, JournalHeader, Kind, Lives, RECORD_BYTES_MAX, Record, Reject,
+    STREAM_HEADER_BYTES, event_of, next_record,
 };
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -286,16 +285,6 @@ enum Thing {
 
 fn whole(rest: &[u8], length: usize) -> Thing {
     if rest.len() >= length { Thing::Skip(length) } else { Thing::Wait }
-}
-
-/// Where the next whole record begins behind a damaged spot.
-fn next_record(rest: &[u8]) -> Option<usize> {
-    let field = |at: usize| rest.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
-    (1..rest.len().checked_sub(HEADER_BYTES)?).find(|at| {
-        field(at + 80) == Some(semj_storage::kernel::EVENT_VERSION)
-            && field(at + 68) == Some(semj_storage::kernel::CONTEXT_BYTES as u32)
-            && rest.get(*at..).is_some_and(|r| Record::decode(r).is_ok())
-    })
 }
 
 impl KernelSource for Tail {

@@ -52,7 +52,7 @@ impl fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
-/// The source knows no point behind which all earlier effects are.
+/// The source cannot do what was asked: it knows no point behind which all earlier effects are, or no state to compare with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the source cannot tell when everything before now was read")]
 pub struct NotSupported;

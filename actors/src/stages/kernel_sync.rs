@@ -1,31 +1,19 @@
 //! Reads kernel sources and brings what they hand out into the ledger, together with the place to go on from.
 //! Receives: `SyncDoorbell`. Emits: groups into the ledger.
-//! Owns: a core per source. Survives its crash: sources, what was taken from them, and the accounts behind what was
-//! admitted; cores are made anew from these.
+//! Owns: a [`Keeper`] per source. Survives its crash: sources, what was taken from them, and the accounts behind what was
+//! admitted; keepers are made anew from these.
 //! Limits: one call of each source per turn, of at most 512 items; a source that does not return costs nobody but itself.
 
 use super::{Birth, Effect, On, Stage, Timer};
-use crate::cores::kernel::{Account, Group, SourceCore};
+use crate::cores::kernel::SyncLimits;
 use crate::error::StageError;
-use crate::kernel_sync::{
-    Admission, Batch, Condition, Desk, Machine, Slot, State, Target, admit, settle_doubt,
-};
+use crate::kernel_sync::{Condition, Desk, Keeper, Next, RETRY_NS, Slot, Tools, tell_hang};
 use crate::messages::SyncDoorbell;
 use crate::pipeline::Pipeline;
-use crate::sources::{Item, NotSupported, Progress as Read, Resume, ResumeKind};
 use crate::supervision::{Progress, Role};
 use semj_storage::error::ReadError;
-use semj_storage::log::control::{RESUME_POINT, ResumePoint};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Items taken from a source in one call.
-const ITEMS: usize = 512;
-/// Until a source that failed, or cannot be had, is tried again, ns.
-const RETRY_NS: i64 = 200_000_000;
-/// Until the ledger is asked again for room, ns.
-const ROOM_NS: i64 = 1_000_000;
 
 /// What outlives an incarnation.
 #[derive(Clone, Debug)]
@@ -33,17 +21,16 @@ pub struct KernelSyncSeed {
     /// The shared state.
     pub pipeline: Arc<Pipeline>,
     pub(crate) desk: Arc<Desk>,
+    /// How often sources are looked at, and when one is behind.
+    pub limits: SyncLimits,
 }
 
-/// What an incarnation knows of a source.
+/// A source, and what this incarnation has of it.
 #[derive(Debug)]
 struct Tended {
     slot: Arc<Slot>,
-    core: SourceCore,
-    /// The ledger had no room for it.
-    stuck: Option<Group>,
-    /// Not to be tried before, ns.
-    retry_at: i64,
+    /// `None` until the source is this incarnation's.
+    keeper: Option<Keeper>,
 }
 
 /// See the module.
@@ -54,15 +41,6 @@ pub struct KernelSyncStage {
     tended: Vec<Tended>,
     /// A callback is under way, for then, ns.
     timer_at: Option<i64>,
-}
-
-/// What is to be done next for a source.
-#[derive(Default)]
-struct Next {
-    /// There is more at once.
-    more: bool,
-    /// Look again then, ns.
-    at: Option<i64>,
 }
 
 impl Stage for KernelSyncStage {
@@ -103,12 +81,13 @@ impl KernelSyncStage {
         let KernelSyncStage { seed, progress, tended, .. } = self;
         let unread = |e: ReadError| StageError(format!("reading the record for the sources: {e}"));
         for slot in seed.desk.slots().into_iter().skip(tended.len()) {
-            let core = begin(&seed.pipeline, &slot, progress).map_err(unread)?;
-            tended.push(Tended { slot, core, stuck: None, retry_at: 0 });
+            tended.push(Tended { slot, keeper: None });
         }
         let (mut more, mut at) = (false, None::<i64>);
+        let clock_sets = seed.desk.clock_sets();
+        let tools = Tools { pipeline: &seed.pipeline, progress, limits: &seed.limits, clock_sets };
         for one in tended {
-            let next = one.tend(&seed.pipeline, progress).map_err(unread)?;
+            let next = one.tend(&tools).map_err(unread)?;
             if !progress.tick() {
                 return Ok(());
             }
@@ -131,268 +110,28 @@ impl KernelSyncStage {
     }
 }
 
-/// A core for a source: from the account behind what was admitted, and what was taken and not admitted.
-fn begin(pipeline: &Pipeline, slot: &Slot, progress: &Progress) -> Result<SourceCore, ReadError> {
-    settle_doubt(pipeline, slot)?;
-    if slot.state.lock().account.is_none() {
-        let _slow = progress.slow();
-        let point = pipeline.resume_point(&slot.name)?;
-        let mut state = slot.state.lock();
-        state.resume = point.as_ref().map(|p| Resume(p.resume.clone()));
-        state.account = Some(point.map_or_else(Account::default, |p| Account::of(&p)));
-    }
-    let (account, items, counts) = {
-        let state = slot.state.lock();
-        let left = |b: &Batch| {
-            let items = b.items.iter().zip(0u32..);
-            let items =
-                items.filter_map(|(item, n)| Some(((b.number, n), item.clone()?))).collect::<Vec<_>>();
-            (b.number, items)
-        };
-        (
-            state.account.clone().unwrap_or_default(),
-            state.inbox.iter().map(left).collect::<Vec<_>>(),
-            state.counts,
-        )
-    };
-    let mut core = SourceCore::new(&slot.name, account, counts);
-    for (number, items) in items {
-        for (place, item) in items {
-            core.take(place, item, pipeline.clock().boot_ns(), &knows(pipeline))?;
-        }
-        core.end_batch(number);
-    }
-    Ok(core)
-}
-
-fn knows(pipeline: &Pipeline) -> impl Fn(&uuid::Uuid) -> Result<bool, ReadError> + '_ {
-    |id| Ok(pipeline.ledger().find_id(id, pipeline.watermark().durable())?.is_some())
-}
-
 impl Tended {
-    fn tend(&mut self, pipeline: &Pipeline, progress: &Progress) -> Result<Next, ReadError> {
-        let mut next = Next::default();
-        let slot = self.slot.clone();
-        let now = pipeline.clock().boot_ns();
-        if matches!(slot.state.lock().condition, Condition::Ended(_)) {
-            return Ok(next);
-        }
-        // First what is in hand: while the ledger has no room nothing more is taken.
-        if !self.admit_all(pipeline)? {
-            next.at = Some(now + ROOM_NS);
-            return Ok(next);
-        }
-        if now < self.retry_at {
-            next.at = Some(self.retry_at);
-            return Ok(next);
-        }
-        let Some(mut machine) = slot.machine.try_lock() else {
-            // An incarnation that was replaced is still inside.
-            slot.fail(Condition::Hangs);
-            next.at = Some(now + RETRY_NS);
-            return Ok(next);
-        };
-        if !self.open(&mut machine, progress)? {
-            self.retry_at = now + RETRY_NS;
-            next.at = Some(self.retry_at);
-            return Ok(next);
-        }
-        crate::chaos::point("kernel_sync:before_read");
-        let Some(read) = self.read(&mut machine, pipeline, progress)? else {
-            self.retry_at = pipeline.clock().boot_ns() + RETRY_NS;
-            next.at = Some(self.retry_at);
-            return Ok(next);
-        };
-        drop(machine);
-        crate::chaos::point("kernel_sync:after_read");
-        next.more = read.more;
-        let now = pipeline.clock().boot_ns();
-        next.at = self.core.wait_no_longer(now);
-        if !self.admit_all(pipeline)? {
-            next = Next { more: false, at: Some(now + ROOM_NS) };
-        }
-        self.answer(pipeline);
-        Ok(next)
-    }
-
-    /// Opens the source if it is not; `false` when it cannot be had now.
-    fn open(&mut self, machine: &mut Machine, progress: &Progress) -> Result<bool, ReadError> {
-        if std::mem::take(&mut machine.in_call) {
-            machine.source = None;
-        }
-        if machine.source.is_some() {
-            self.slot.state.lock().condition = Condition::Open;
-            return Ok(true);
-        }
-        let from = self.slot.state.lock().resume.clone();
-        let opened = {
-            let Some(_slow) = progress.slow() else { return Ok(false) };
-            machine.opener.open(from.as_ref())
-        };
-        let source = match opened {
-            Ok(source) => source,
-            Err(why) => {
-                self.slot.fail(Condition::Unavailable(why));
-                return Ok(false);
-            }
-        };
-        let mut state = self.slot.state.lock();
-        let caps = source.caps();
-        if caps.resume != ResumeKind::None && !state.inbox.is_empty() {
-            // It hands out again what was taken and not admitted.
-            state.inbox.clear();
-            let account = state.account.clone().unwrap_or_default();
-            self.core = SourceCore::new(&self.slot.name, account, state.counts);
-            self.stuck = None;
-        }
-        state.condition = Condition::Open;
-        state.caps = Some(caps);
-        state.opened += 1;
-        state.target = None;
-        state.passed = 0;
-        state.fd = source.pollable().and_then(|fd| fd.try_clone_to_owned().ok()).map(Arc::new);
-        state.poll_every = source.poll_every();
-        drop(state);
-        machine.source = Some(source);
-        Ok(true)
-    }
-
-    /// One call of the source; `None` when it failed or this incarnation was replaced meanwhile.
-    fn read(
-        &mut self,
-        machine: &mut Machine,
-        pipeline: &Pipeline,
-        progress: &Progress,
-    ) -> Result<Option<Read>, ReadError> {
-        let Some(source) = machine.source.as_mut() else { return Ok(None) };
-        let asks = {
-            let state = self.slot.state.lock();
-            (state.target.is_none() && state.asked > state.replied).then_some(state.asked)
-        };
-        let mut items = Vec::new();
-        machine.in_call = true;
-        let (barrier, read) = {
-            let Some(_slow) = progress.slow() else { return Ok(None) };
-            (asks.map(|request| (request, source.barrier())), source.next_batch(ITEMS, &mut items))
-        };
-        if !progress.tick() {
-            return Ok(None);
-        }
-        let (resume, newest) = (source.resume_point(), source.newest_sequence());
-        machine.in_call = false;
-        let read = match read {
-            Ok(read) => read,
-            Err(e) => {
-                machine.source = None;
-                self.slot.fail(Condition::Failed(e.to_string()));
-                return Ok(None);
-            }
-        };
-        let number = {
-            let mut state = self.slot.state.lock();
-            state.newest_sequence = newest;
-            state.set_target(barrier);
-            state.batches += 1;
-            let number = state.batches;
-            let kept = items.iter().cloned().map(Some).collect();
-            state.inbox.push_back(Batch { number, items: kept, resume, passed: read.passed });
-            number
-        };
-        crate::chaos::point("kernel_sync:taken");
-        self.take(pipeline, number, items)?;
-        Ok(Some(read))
-    }
-
-    fn take(&mut self, pipeline: &Pipeline, number: u64, items: Vec<Item>) -> Result<(), ReadError> {
-        let now = pipeline.clock().boot_ns();
-        for (item, index) in items.into_iter().zip(0u32..) {
-            self.core.take((number, index), item, now, &knows(pipeline))?;
-        }
-        self.core.end_batch(number);
-        Ok(())
-    }
-
-    /// Admits every group that is ready; `false` when there is no room for one.
-    fn admit_all(&mut self, pipeline: &Pipeline) -> Result<bool, ReadError> {
-        let clock = pipeline.clock();
-        let offset = clock.wall_ns().saturating_sub(clock.boot_ns());
-        while let Some(mut group) = self.stuck.take().or_else(|| self.core.next_group(offset)) {
-            let gaps = group.events.len() as u64 - group.records.min(group.events.len() as u64);
-            match admit(pipeline, &self.slot, &mut group)? {
-                Admission::Done => crate::metrics::synced(&self.slot.name, group.records, gaps),
-                Admission::Full => {
-                    self.stuck = Some(group);
-                    return Ok(false);
-                }
-                Admission::Ended(why) => {
-                    self.slot.fail(Condition::Ended(why));
-                    return Ok(true);
-                }
-            }
-        }
-        let mut state = self.slot.state.lock();
-        state.counts = self.core.counts();
-        if !self.core.is_waiting() {
-            // What was dropped as a repetition is done with, too.
-            let all = state.batches;
-            state.trim(all);
-        }
-        Ok(true)
-    }
-
-    /// Answers a request whose point was passed and admitted.
-    fn answer(&self, pipeline: &Pipeline) {
-        let mut state = self.slot.state.lock();
-        let lag = state.newest_sequence.zip(state.account.as_ref());
-        let lag = lag.map_or(0, |(newest, account)| newest.saturating_sub(account.last_sequence));
-        crate::metrics::sync_lag(&self.slot.name, lag);
-        if let Some(target) = state.target.filter(|t| state.passed >= t.barrier.0 && !self.core.is_waiting())
-        {
-            state.replied = target.request;
-            state.target = None;
-            self.slot.answered.notify_all();
-            if state.asked > state.replied {
-                pipeline.bells.sync.ring();
-            }
-        } else if state.unsupported.is_some() {
-            self.slot.answered.notify_all();
-        }
-    }
-}
-
-impl State {
-    fn set_target(&mut self, barrier: Option<(u64, Result<crate::sources::Barrier, NotSupported>)>) {
-        match barrier {
-            Some((request, Ok(barrier))) => self.target = Some(Target { request, barrier }),
-            Some((_, Err(why))) => self.unsupported = Some(why),
-            None => {}
-        }
-    }
-}
-
-impl Slot {
-    /// It is of no use now; who waits is told.
-    fn fail(&self, condition: Condition) {
-        let mut state = self.state.lock();
-        state.condition = condition;
-        state.target = None;
-        self.answered.notify_all();
-    }
-}
-
-impl Pipeline {
-    /// The newest resume point of a source that is durable.
+    /// Does what is to be done, if the source is this incarnation's.
     ///
-    /// # Errors
-    /// When the record cannot be read.
-    pub fn resume_point(&self, source: &str) -> Result<Option<ResumePoint>, ReadError> {
-        let mut found = None;
-        self.segments().controls_back(self.watermark().durable(), &mut |control| {
-            if control.kind == RESUME_POINT {
-                found = ResumePoint::decode(control.bytes).filter(|point| point.source == source);
-            }
-            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        Ok(found)
+    /// An incarnation holds the source for all of it: whoever comes after it begins when it is out, and one that was
+    /// replaced before it got here does nothing. So an account has one keeper, and what outlives them is changed by one.
+    fn tend(&mut self, tools: &Tools<'_>) -> Result<Next, ReadError> {
+        let slot = self.slot.clone();
+        let Some(mut machine) = slot.machine.try_lock() else {
+            slot.fail(Condition::Hangs);
+            tell_hang(&slot, tools);
+            return Ok(Next { more: false, at: Some(tools.now() + RETRY_NS) });
+        };
+        if !tools.progress.tick() {
+            return Ok(Next::default());
+        }
+        if matches!(slot.state.lock().condition, Condition::Ended(_)) {
+            return Ok(Next::default());
+        }
+        let keeper = match &mut self.keeper {
+            Some(keeper) => keeper,
+            none => none.insert(Keeper::begin(&slot, tools)?),
+        };
+        keeper.tend(&mut machine, tools)
     }
 }

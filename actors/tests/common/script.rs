@@ -13,7 +13,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What one call of the source does.
@@ -47,12 +47,35 @@ pub struct Control {
     spent: Arc<parking_lot::Mutex<Vec<usize>>>,
     /// How far it was read by any opening: what a source without resume has lost.
     at: Arc<AtomicUsize>,
+    /// Whether it can be had, hands out what it has, and knows a barrier.
+    is_away: Arc<AtomicBool>,
+    is_stuck: Arc<AtomicBool>,
+    has_no_barrier: Arc<AtomicBool>,
+    /// What a rescan finds; `None`: it cannot look.
+    found: Arc<parking_lot::Mutex<Option<Vec<Item>>>>,
+    /// How often it was asked to look.
+    pub rescans: Arc<AtomicUsize>,
 }
 
 impl Control {
     /// Only so many steps are there yet.
     pub fn hold_back_after(&self, steps: usize) {
         self.limit.store(steps, Ordering::SeqCst);
+    }
+    /// From now on it cannot be opened, and what is open fails; or it can again.
+    pub fn go_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::SeqCst);
+    }
+    /// From now on it hands out nothing of what it has; or it does again.
+    pub fn stick(&self, is_stuck: bool) {
+        self.is_stuck.store(is_stuck, Ordering::SeqCst);
+    }
+    pub fn know_no_barrier(&self) {
+        self.has_no_barrier.store(true, Ordering::SeqCst);
+    }
+    /// A rescan finds these.
+    pub fn finds(&self, items: Vec<Item>) {
+        *self.found.lock() = Some(items);
     }
     pub fn let_go(&self) {
         self.limit.store(usize::MAX, Ordering::SeqCst);
@@ -74,6 +97,11 @@ impl Script {
             limit: Arc::new(AtomicUsize::new(usize::MAX)),
             spent: Arc::default(),
             at: Arc::default(),
+            is_away: Arc::default(),
+            is_stuck: Arc::default(),
+            has_no_barrier: Arc::default(),
+            found: Arc::default(),
+            rescans: Arc::default(),
         };
         Script {
             name: name.into(),
@@ -107,7 +135,7 @@ impl OpenSource for Script {
         &self.name
     }
     fn open(&mut self, from: Option<&Resume>) -> Result<Box<dyn KernelSource>, Unavailable> {
-        if self.is_unavailable {
+        if self.is_unavailable || self.control.is_away.load(Ordering::SeqCst) {
             let error = io::Error::from_raw_os_error(1);
             return Err(Unavailable::new("a miracle", "pray").because(&error).or_else("inotify"));
         }
@@ -121,6 +149,7 @@ impl OpenSource for Script {
             steps: self.steps.clone(),
             control: self.control.clone(),
             resume: self.resume,
+            synthetic: Vec::new(),
         }))
     }
 }
@@ -131,6 +160,8 @@ struct Reading {
     steps: Arc<Vec<Step>>,
     control: Control,
     resume: ResumeKind,
+    /// What a rescan found.
+    synthetic: Vec<Item>,
 }
 
 impl Reading {
@@ -165,6 +196,16 @@ impl KernelSource for Reading {
         Duration::from_millis(1)
     }
     fn next_batch(&mut self, _: usize, out: &mut Vec<Item>) -> io::Result<Progress> {
+        if self.control.is_away.load(Ordering::SeqCst) {
+            return Err(io::Error::other("it went away"));
+        }
+        if self.control.is_stuck.load(Ordering::SeqCst) {
+            return Ok(Progress { more: false, passed: self.at as u64 });
+        }
+        if !self.synthetic.is_empty() {
+            out.append(&mut self.synthetic);
+            return Ok(Progress { more: true, passed: 0 });
+        }
         if self.at < self.end() {
             match self.steps[self.at].clone() {
                 Step::Items(items) => out.extend(items),
@@ -188,7 +229,17 @@ impl KernelSource for Reading {
         Ok(Progress { more: self.at < self.end(), passed: self.at as u64 })
     }
     fn barrier(&mut self) -> Result<Barrier, NotSupported> {
-        Ok(Barrier(self.end() as u64))
+        let has_none = self.control.has_no_barrier.load(Ordering::SeqCst);
+        if has_none { Err(NotSupported) } else { Ok(Barrier(self.end() as u64)) }
+    }
+    fn rescan(&mut self) -> Result<(), NotSupported> {
+        let found = self.control.found.lock().clone().ok_or(NotSupported)?;
+        self.control.rescans.fetch_add(1, Ordering::SeqCst);
+        self.synthetic.extend(found);
+        Ok(())
+    }
+    fn misses(&self) -> &'static str {
+        "what the script leaves out"
     }
     fn resume_point(&self) -> Resume {
         Resume((self.at as u64).to_le_bytes().to_vec())
@@ -209,10 +260,21 @@ pub struct Found {
     pub sequences: Vec<u64>,
     /// The same, with the journal's sequences.
     pub events: Vec<(u64, u64)>,
-    /// Names of what is told about it, in order.
+    /// Events of records that a rescan made up.
+    pub synthetic: Vec<u64>,
+    /// Names of what its account tells, in order.
     pub names: Vec<String>,
+    /// What is said of it beside: name, payload and sequence of the event.
+    pub told: Vec<(String, serde_json::Value, u64)>,
     /// The sum of its gaps, without what came late.
     pub lost: u64,
+}
+
+impl Found {
+    /// What was said under a name, in order.
+    pub fn told(&self, name: &str) -> Vec<&serde_json::Value> {
+        self.told.iter().filter(|(n, ..)| n == name).map(|(_, payload, _)| payload).collect()
+    }
 }
 
 pub fn found(engine: &Engine, source: &str) -> Found {
@@ -227,12 +289,21 @@ pub fn found(engine: &Engine, source: &str) -> Found {
         if event.stream_or_default() == b"semj" {
             let name = event.name_text().unwrap().as_str().unwrap().to_owned();
             match name.as_str() {
+                "semj.certificate" | "semj.coverage" | "semj.resync" | "semj.lag" => {
+                    found.told.push((name, payload, entry.sequence));
+                    return ControlFlow::Continue(());
+                }
                 "semj.gap" => found.lost += payload["semj.lost"].as_u64().unwrap_or(0),
                 "semj.gap_filled" => found.lost -= 1,
                 _ => {}
             }
+            found.told.push((name.clone(), payload, entry.sequence));
             found.names.push(name);
         } else {
+            if payload["semj.phase"] == "synthetic" {
+                found.synthetic.push(entry.sequence);
+                return ControlFlow::Continue(());
+            }
             let sequence = payload["semj.source_sequence"].as_u64().unwrap();
             found.sequences.push(sequence);
             found.events.push((sequence, entry.sequence));

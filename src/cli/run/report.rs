@@ -43,8 +43,8 @@ impl Report<'_> {
         }
         let more = touched.paths.len().saturating_sub(PATHS_SHOWN);
         if more > 0 {
-            let all: Vec<String> =
-                touched.ops.iter().map(|(op, n)| format!("{} {}", out::count(*n), word(*op))).collect();
+            let all = by_word(&touched.ops).into_iter().map(|(word, n)| format!("{} {word}", out::count(n)));
+            let all: Vec<String> = all.collect();
             let _ =
                 writeln!(text, "  and {}; in all {}", out::counted(more as u64, "more path"), all.join(", "));
         }
@@ -80,7 +80,7 @@ impl Report<'_> {
             .iter()
             .map(|(path, done)| {
                 let ops: serde_json::Map<String, Value> =
-                    done.ops.iter().map(|(op, n)| (word(*op).to_owned(), (*n).into())).collect();
+                    by_word(&done.ops).into_iter().map(|(word, n)| (word.to_owned(), n.into())).collect();
                 let mut line = json!({ "path": String::from_utf8_lossy(path), "did": ops });
                 if !done.target.is_empty()
                     && let Some(line) = line.as_object_mut()
@@ -130,11 +130,23 @@ impl Report<'_> {
 }
 
 fn words(done: &Done) -> String {
-    let each = done.ops.iter().map(|(op, n)| match n {
-        1 => word(*op).to_owned(),
-        n => format!("{} x{n}", word(*op)),
+    let each = by_word(&done.ops).into_iter().map(|(word, n)| match n {
+        1 => word.to_owned(),
+        n => format!("{word} x{n}"),
     });
     each.collect::<Vec<_>>().join(", ")
+}
+
+/// How often what was done, in the given order; what has one word is one thing.
+fn by_word(ops: &[(Op, u64)]) -> Vec<(&'static str, u64)> {
+    let mut words: Vec<(&'static str, u64)> = Vec::new();
+    for (op, n) in ops {
+        match words.iter_mut().find(|(w, _)| *w == word(*op)) {
+            Some((_, sum)) => *sum += n,
+            None => words.push((word(*op), *n)),
+        }
+    }
+    words
 }
 
 /// An effect in a word.
@@ -152,5 +164,18 @@ pub(crate) fn word(op: Op) -> &'static str {
         Op::Sync => "synced",
         Op::Chmod | Op::Chown | Op::Attribute => "attributes",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_one_word_is_counted_as_one_thing() {
+        let ops = [(Op::Chmod, 2), (Op::Write, 1), (Op::Attribute, 3)];
+        assert_eq!(by_word(&ops), [("attributes", 5), ("written", 1)]);
+        let done = Done { ops: ops.to_vec(), ..Done::default() };
+        assert_eq!(words(&done), "attributes x5, written");
     }
 }

@@ -2,14 +2,16 @@
 
 use semj::Recorded;
 use semj::event::{Category, Payload};
-use semj::observe::{TAG_EXTERNAL, TAG_OBSERVED};
+use semj::observe::{TAG_EXTERNAL, TAG_OBSERVED, Words, plain};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// How far from a call a claim may be made and still be about it, in nanoseconds.
 const GRACE_NS: i64 = 5_000_000_000;
+/// Event types that are about a folder with all that is in it.
+const OF_FOLDERS: [&str; 2] = ["filesystem.mkdir", "filesystem.rmdir"];
 /// Event types that change nothing: nobody sees them.
 const READS: [&str; 1] = ["filesystem.read"];
 
@@ -20,7 +22,7 @@ struct Call {
     from_ns: i64,
     until_ns: Option<i64>,
     cwd: PathBuf,
-    words: Vec<String>,
+    words: Words,
     observed: bool,
 }
 
@@ -32,6 +34,14 @@ struct Claim {
     at_ns: Option<i64>,
     cause: Option<Uuid>,
     what: String,
+}
+
+/// Whether and how a path was said.
+enum Said {
+    Itself,
+    /// Only a folder above it.
+    Folder(String),
+    Not,
 }
 
 /// Effects on one path.
@@ -56,9 +66,11 @@ pub(super) struct Comparison {
 /// One disagreement, or a change by others.
 #[derive(Debug)]
 pub(super) struct Finding {
-    /// `not_said`, `not_seen` or `external`.
+    /// `not_said`, `not_seen`, `covered` or `external`.
     pub(super) kind: &'static str,
     pub(super) path: String,
+    /// How many paths it is about: more than one below a named folder.
+    pub(super) paths: usize,
     did: BTreeMap<String, u64>,
     sequences: Vec<u64>,
 }
@@ -72,36 +84,6 @@ pub(super) struct Compared {
     claims: usize,
     unchecked: usize,
     gaps: u64,
-}
-
-/// The path without `.` and `..`, as far as names alone tell.
-fn plain(path: &Path) -> String {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(out.pop()),
-            other => out.push(other),
-        }
-    }
-    out.to_string_lossy().into_owned()
-}
-
-/// Whether `text` names `path` as a whole: no letter of a longer name stands before or behind it.
-fn names(text: &str, path: &str) -> bool {
-    let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
-    text.match_indices(path).any(|(at, _)| {
-        let before = text.get(..at).and_then(|b| b.chars().next_back());
-        let mut behind = text.get(at + path.len()..).unwrap_or_default().chars();
-        let next = behind.next();
-        // A full stop may end a sentence as well as begin an extension.
-        let ends = match next {
-            Some('.') => !behind.next().is_some_and(part),
-            Some('/') => true,
-            other => !other.is_some_and(part),
-        };
-        ends && (!before.is_some_and(part) || text.get(..at).is_some_and(|b| b.ends_with("./")))
-    })
 }
 
 impl Comparison {
@@ -159,13 +141,13 @@ impl Comparison {
                 _ => {}
             }
         }
-        let cwd = payload.get("semj.cwd").and_then(Value::as_str).unwrap_or("/");
+        let cwd = PathBuf::from(payload.get("semj.cwd").and_then(Value::as_str).unwrap_or("/"));
         self.calls.push(Call {
             id: recorded.id,
             from_ns: recorded.time.map_or(0, |t| t.0),
             until_ns: None,
-            cwd: PathBuf::from(cwd),
-            words,
+            words: Words::new(words, &cwd),
+            cwd,
             observed: false,
         });
     }
@@ -191,16 +173,22 @@ impl Comparison {
         }
     }
 
-    /// The forms in which a path may be given by a call.
-    fn is_said_by_call(&self, path: &str, by: &[Uuid]) -> bool {
-        self.calls.iter().filter(|c| by.contains(&c.id)).any(|call| {
-            let near = Path::new(path).strip_prefix(&call.cwd).ok().map(|p| p.to_string_lossy().into_owned());
-            let near = near.filter(|p| !p.is_empty());
-            call.words.iter().any(|w| names(w, path) || near.as_ref().is_some_and(|n| names(w, n)))
-        })
+    /// How a path was said by one of these calls, or by a claim.
+    fn said(&self, path: &str, by: &[Uuid]) -> Said {
+        let calls = || self.calls.iter().filter(|c| by.contains(&c.id));
+        let at = Path::new(path);
+        if calls().any(|c| c.words.name(at)) || self.claims.iter().any(|c| self.is_claim_of(c, at)) {
+            return Said::Itself;
+        }
+        let by_words = calls().filter_map(|c| c.words.folder_above(at));
+        let folders = self.claims.iter().filter(|c| OF_FOLDERS.contains(&c.what.as_str()));
+        let by_claims =
+            folders.filter_map(|c| at.ancestors().skip(1).find(|above| self.is_claim_of(c, above)));
+        let nearest = by_words.chain(by_claims).max_by_key(|folder| folder.components().count());
+        nearest.map_or(Said::Not, |folder| Said::Folder(folder.to_string_lossy().into_owned()))
     }
 
-    fn is_claim_of(&self, claim: &Claim, path: &str) -> bool {
+    fn is_claim_of(&self, claim: &Claim, path: &Path) -> bool {
         let claimed = Path::new(&claim.path);
         plain(claimed) == path || self.calls.iter().any(|c| plain(&c.cwd.join(claimed)) == path)
     }
@@ -217,23 +205,30 @@ impl Comparison {
     /// Compares.
     pub(super) fn finish(self) -> Compared {
         let mut findings = Vec::new();
+        let mut covered: BTreeMap<String, Finding> = BTreeMap::new();
         for (path, effects) in &self.effects {
-            let said = self.is_said_by_call(path, &effects.calls)
-                || self.claims.iter().any(|c| self.is_claim_of(c, path));
-            if !said {
-                findings.push(Finding::new("not_said", path, effects));
+            match self.said(path, &effects.calls) {
+                Said::Itself => {}
+                Said::Not => findings.push(Finding::new("not_said", path, effects)),
+                Said::Folder(folder) => {
+                    let none = Effects::default();
+                    let all = covered.entry(folder).or_insert_with_key(|f| Finding::new("covered", f, &none));
+                    all.add(effects);
+                }
             }
         }
         let mut unchecked = 0;
         for claim in &self.claims {
             if !self.is_checkable(claim) {
                 unchecked += 1;
-            } else if !self.effects.keys().any(|path| self.is_claim_of(claim, path)) {
+            } else if !self.effects.keys().any(|path| self.is_claim_of(claim, Path::new(path))) {
                 let did = BTreeMap::from([(claim.what.trim_start_matches("filesystem.").to_owned(), 1)]);
                 let (path, sequences) = (claim.path.clone(), vec![claim.sequence]);
-                findings.push(Finding { kind: "not_seen", path, did, sequences });
+                findings.push(Finding { kind: "not_seen", path, paths: 1, did, sequences });
             }
         }
+        covered.values_mut().for_each(|f| f.sequences.sort_unstable());
+        findings.extend(covered.into_values());
         findings.extend(self.external.iter().map(|(path, effects)| Finding::new("external", path, effects)));
         Compared {
             findings,
@@ -248,7 +243,18 @@ impl Comparison {
 
 impl Finding {
     fn new(kind: &'static str, path: &str, effects: &Effects) -> Self {
-        Finding { kind, path: path.to_owned(), did: effects.did.clone(), sequences: effects.events.clone() }
+        let paths = usize::from(!effects.events.is_empty());
+        let (did, sequences) = (effects.did.clone(), effects.events.clone());
+        Finding { kind, path: path.to_owned(), paths, did, sequences }
+    }
+
+    /// One more path of it.
+    fn add(&mut self, effects: &Effects) {
+        self.paths += 1;
+        for (what, n) in &effects.did {
+            *self.did.entry(what.clone()).or_default() += n;
+        }
+        self.sequences.extend(&effects.events);
     }
 
     /// What was done or claimed.
@@ -266,13 +272,24 @@ impl Finding {
     }
 
     pub(super) fn json(&self) -> Value {
-        json!({ "finding": self.kind, "path": self.path, "did": self.did, "sequences": self.sequences })
+        json!({
+            "finding": self.kind,
+            "path": self.path,
+            "paths": self.paths,
+            "did": self.did,
+            "sequences": self.sequences,
+        })
     }
 }
 
 impl Compared {
     fn count(&self, kind: &str) -> usize {
         self.findings.iter().filter(|f| f.kind == kind).count()
+    }
+
+    /// How many paths were said by a folder above them alone.
+    fn covered(&self) -> usize {
+        self.findings.iter().filter(|f| f.kind == "covered").map(|f| f.paths).sum()
     }
 
     /// Whether everything that was seen was said, and the other way round.
@@ -290,6 +307,7 @@ impl Compared {
             "unchecked_claims": self.unchecked,
             "not_said": self.count("not_said"),
             "not_seen": self.count("not_seen"),
+            "covered": self.covered(),
             "external": self.count("external"),
             "gaps": self.gaps,
         })
@@ -302,6 +320,9 @@ impl Compared {
             counted(self.claims, "claim"),
         ]
         .join(", ");
+        if self.covered() > 0 {
+            words.push_str(&format!("; {} covered by a named folder", counted(self.covered(), "path")));
+        }
         if self.unchecked > 0 {
             words.push_str(&format!("; {} of times when nobody looked", counted(self.unchecked, "claim")));
         }
@@ -316,26 +337,4 @@ impl Compared {
 /// So many of something, in words.
 fn counted<N: std::fmt::Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
     if number == N::from(1) { format!("1 {one}") } else { format!("{number} {one}s") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_named_only_as_a_whole() {
-        for (text, path, expected) in [
-            ("echo x > a.txt", "a.txt", true),
-            ("echo x > ba.txt", "a.txt", false),
-            ("echo x > a.txt.bak", "a.txt", false),
-            ("see a.txt.", "a.txt", true),
-            ("rm -r dir/", "dir", true),
-            ("rm ./dir", "dir", true),
-            ("rm ../dir", "dir", true),
-            ("rm x/dir", "dir", false),
-            ("cat '/w/a b'", "/w/a b", true),
-        ] {
-            assert_eq!(names(text, path), expected, "{text} {path}");
-        }
-    }
 }

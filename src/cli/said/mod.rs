@@ -12,7 +12,7 @@ use compare::{Comparison, Finding};
 /// Compare what a session's agents said with what was seen
 ///
 /// Said: a path in the arguments of a call, or a filesystem event that is no observation. Seen: the effects that `semj
-/// run` linked to the session's calls. Ends with 1 when a change was not announced, or an announced one was not seen;
+/// run` linked to the session's calls. A folder that is named stands for what is below it. Ends with 1 when a change was not announced, or an announced one was not seen;
 /// changes by others are listed, and are nobody's lie.
 #[derive(Args, Debug)]
 #[command(
@@ -48,16 +48,23 @@ impl SaidVsDid {
             for (title, kind) in [
                 ("did, not said", "not_said"),
                 ("said, not seen", "not_seen"),
+                ("covered by a named folder", "covered"),
                 ("changed by others", "external"),
             ] {
                 let of_kind: Vec<&Finding> = result.findings.iter().filter(|f| f.kind == kind).collect();
                 if !of_kind.is_empty() {
-                    let style = if kind == "external" { Style::Kind } else { Style::Bad };
+                    let is_fine = matches!(kind, "external" | "covered");
+                    let style = if is_fine { Style::Kind } else { Style::Bad };
                     out.line(&out.paint(style, title))?;
                 }
                 for finding in of_kind {
                     let did = escape::column(&finding.words(), 24);
-                    out.line(&format!("  {did}  {}  {}", escape::line(&finding.path), finding.events()))?;
+                    let below = match finding.paths {
+                        n if kind == "covered" => format!(" ({n} below)"),
+                        _ => String::new(),
+                    };
+                    let path = escape::line(&finding.path);
+                    out.line(&format!("  {did}  {path}{below}  {}", finding.events()))?;
                 }
             }
             out.line(&result.words())?;

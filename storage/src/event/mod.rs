@@ -30,6 +30,8 @@ use uuid::Uuid;
 
 /// The tag of an imported event whose log gave no time at all: such an event is left out of time filters.
 pub const TAG_TIME_UNKNOWN: &str = "time:unknown";
+/// The tag of a kernel record whose time somebody reckoned from its boot's clock and a reading of both clocks.
+pub const TAG_TIME_RECKONED: &str = "time:reckoned";
 
 /// A reference to an event that came before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

@@ -10,7 +10,7 @@ use super::texts::{Producer, link_description};
 use super::{CHECKSUM_AT, CausalityLink, FIXED_BYTES, LINK_BYTES, Record, Reject, patch};
 use crate::event::{
     Cause, Event, EventType, Flags, GraphContext, JsonText, Link, Payload, Priority, Recorded, ResolvedCause,
-    SystemContext, TAG_TIME_UNKNOWN, Text, VectorContext, is_canonical_payload,
+    SystemContext, TAG_TIME_RECKONED, TAG_TIME_UNKNOWN, Text, Timestamp, VectorContext, is_canonical_payload,
 };
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -68,6 +68,18 @@ pub fn event_of(bytes: &[u8], instance: &Instance) -> Result<Event<'static>, Rej
     };
     kept.store(&mut event);
     Ok(event)
+}
+
+/// Gives an event that was made of a record a wall-clock time, ns since 1970, which somebody reckoned from the record's
+/// clock and a reading of both: it has the tag `time:reckoned` then, instead of `time:unknown`. The record it gives back
+/// is the same.
+pub fn set_wall_time(event: &mut Event<'_>, wall_ns: i64) {
+    for tag in &mut event.tags {
+        if tag.as_bytes() == TAG_TIME_UNKNOWN.as_bytes() {
+            *tag = Text::from(TAG_TIME_RECKONED);
+        }
+    }
+    event.time = Some(Timestamp(wall_ns));
 }
 
 /// Every field of an event that has one in a record, payload, links and metadata aside.

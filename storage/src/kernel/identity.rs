@@ -3,6 +3,7 @@
 //! Both are in a UUID of version 8: 58 bits that stand for the instance, and the 64 bits of the id. So the id can be
 //! read back, and a link to an event that was never seen names it all the same.
 
+use super::{EventHeader, Lives};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -63,13 +64,11 @@ pub fn split_id(id: Uuid) -> Option<(u64, u64)> {
     is_ours.then_some(((high >> 16) << 10 | high >> 2 & 0x3FF, high << 62 | low & (u64::MAX >> 2)))
 }
 
-/// Finds out to which instance each record of a stream belongs. An id that comes again with another record proves that
-/// the kernel began to count anew.
+/// Finds out to which instance each record of a stream belongs: by [`Lives`], and with the memory of all that was read
+/// of the current one, so that a record which comes again from far back is the same.
 #[derive(Debug)]
 pub struct Instances {
-    given: Option<String>,
-    current: Option<Instance>,
-    begun: u64,
+    lives: Lives,
     /// Checksums of the current instance's records by their numbers.
     seen: HashMap<u64, u32>,
 }
@@ -77,32 +76,35 @@ pub struct Instances {
 impl Instances {
     /// With the name of the first instance, where somebody knows it; the second is then called `name#2`, and so on.
     pub fn new(name: Option<&str>) -> Self {
-        Instances { given: name.map(str::to_owned), current: None, begun: 0, seen: HashMap::new() }
+        Instances { lives: Lives::new(name), seen: HashMap::new() }
     }
 
     /// The instance of the next record.
-    pub fn of(&mut self, number: u64, checksum: u32, record: &[u8]) -> Instance {
-        let begins_anew = self.seen.get(&number).is_some_and(|known| *known != checksum);
-        let instance = match &self.current {
-            Some(current) if !begins_anew => current.clone(),
-            _ => {
+    pub fn of(&mut self, header: &EventHeader, record: &[u8]) -> Instance {
+        let EventHeader { event_id, ktime, checksum, .. } = *header;
+        let instance = if self.seen.get(&event_id) == Some(&checksum) {
+            self.lives.of_known(record, event_id, ktime, checksum)
+        } else {
+            let (instance, is_new) = self.lives.of(record, event_id, ktime, checksum);
+            // A number that comes again with another record begins one, however far back the first was.
+            let is_other = !is_new && self.seen.contains_key(&event_id);
+            if is_new || is_other {
                 self.seen.clear();
-                self.begun += 1;
-                match (&self.given, self.begun) {
-                    (None, _) => Instance::of_first_record(record),
-                    (Some(name), 1) => Instance::named(name),
-                    (Some(name), n) => Instance::named(&format!("{name}#{n}")),
-                }
+            }
+            if is_other {
+                self.lives.end();
+                self.lives.of(record, event_id, ktime, checksum).0
+            } else {
+                instance
             }
         };
-        self.seen.insert(number, checksum);
-        self.current = Some(instance.clone());
+        self.seen.insert(event_id, checksum);
         instance
     }
 
     /// How many instances there were so far.
     pub fn count(&self) -> u64 {
-        self.begun
+        self.lives.number()
     }
 }
 
@@ -125,17 +127,43 @@ mod tests {
         assert_eq!(Instance::named("boot").event_id(2).to_string(), "3507e0f4-8f2f-85b8-8000-000000000002");
     }
 
+    fn header(event_id: u64, checksum: u32) -> EventHeader {
+        EventHeader { event_id, ktime: 1_000 * event_id as i64, checksum, ..EventHeader::default() }
+    }
+
     #[test]
     fn a_number_that_comes_again_with_another_record_begins_an_instance() {
         let mut all = Instances::new(Some("x"));
         let names: Vec<_> = [(2, 20), (3, 30), (2, 20), (5, 50), (3, 31), (4, 40), (3, 31)]
             .into_iter()
-            .map(|(number, sum)| all.of(number, sum, b"").name().to_owned())
+            .map(|(number, sum)| all.of(&header(number, sum), b"").name().to_owned())
             .collect();
         assert_eq!(names, ["x", "x", "x", "x", "x#2", "x#2", "x#2"]);
         let mut unnamed = Instances::new(None);
-        let (a, b) = (unnamed.of(2, 1, b"first"), unnamed.of(2, 2, b"second"));
+        let (a, b) = (unnamed.of(&header(2, 1), b"first"), unnamed.of(&header(2, 2), b"second"));
         assert_eq!((a, b), (Instance::of_first_record(b"first"), Instance::of_first_record(b"second")));
         assert_eq!(unnamed.count(), 2);
+    }
+
+    #[test]
+    fn what_comes_again_from_far_back_is_the_same_record() {
+        let mut all = Instances::new(Some("x"));
+        let first = all.of(&header(2, 2), b"");
+        (3..500).for_each(|n| drop(all.of(&header(n, n as u32), b"")));
+        assert_eq!(all.of(&header(2, 2), b""), first);
+        assert_eq!((all.of(&header(500, 500), b""), all.count()), (first, 1));
+        assert_eq!(all.of(&header(90, 91), b"").name(), "x#2");
+    }
+
+    #[test]
+    fn a_life_whose_first_record_was_lost_before_is_one_of_its_own() {
+        // The first life lost its record 2; the second begins with it, much earlier in its boot.
+        let mut all = Instances::new(Some("x"));
+        let at =
+            |event_id, ktime, checksum| EventHeader { event_id, ktime, checksum, ..EventHeader::default() };
+        let second = 1_000_000_000;
+        let records = [at(3, 9 * second, 3), at(4, 9 * second, 4), at(2, second, 22), at(3, second, 33)];
+        let names = records.map(|r| all.of(&r, b"").name().to_owned());
+        assert_eq!(names, ["x", "x", "x#2", "x#2"]);
     }
 }

@@ -241,12 +241,14 @@ impl Kind {
     pub fn guess(bytes: &[u8]) -> Self {
         let word = |at| u32::from_le_bytes(super::layout::get(bytes, at));
         // A record begins with its id, which may be any number, those of the magic included.
-        if super::record::frame(bytes).is_ok() {
+        if matches!(super::record::frame(bytes), Ok(_) | Err(Reject::TruncatedBody { .. })) {
             return Kind::Event;
         }
         let first = word(0);
         if first == MAGIC || first == MAGIC.swap_bytes() {
-            let long = word(52) == MARKER || bytes.len() == STREAM_HEADER_BYTES;
+            // Behind the short head a record may begin with the marker as its id; then the short head's checksum fits.
+            let is_short = word(52) == MARKER && super::JournalHeader::decode(bytes).is_ok();
+            let long = !is_short && (word(52) == MARKER || bytes.len() == STREAM_HEADER_BYTES);
             return if long { Kind::UserspaceHeader } else { Kind::JournalHeader };
         }
         if first == BLOCK_MAGIC || first == BLOCK_MAGIC.swap_bytes() {

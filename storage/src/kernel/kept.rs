@@ -75,12 +75,13 @@ impl Kept {
         let mut metadata = self.small();
         self.long(&mut metadata);
         let mut wrapped = Map::new();
+        if let Some(text) = &self.text {
+            wrapped.insert(format!("{PREFIX}text"), text.as_str().into());
+            metadata.insert(format!("{PREFIX}wrapped"), true.into());
+        }
         if Value::Object(metadata.clone()).to_string().len() > METADATA_BYTES_MAX {
             metadata = self.small();
             self.long(&mut wrapped);
-        }
-        if let Some(text) = &self.text {
-            wrapped.insert(format!("{PREFIX}text"), text.as_str().into());
         }
         if !wrapped.is_empty() {
             metadata.insert(format!("{PREFIX}wrapped"), true.into());

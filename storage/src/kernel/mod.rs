@@ -25,6 +25,7 @@ mod json_in;
 mod json_out;
 mod kept;
 mod layout;
+mod lives;
 mod patch;
 mod record;
 mod reject;
@@ -36,16 +37,17 @@ mod tests;
 
 pub use block::{Block, BlockHeader, StoreBlock, StoreEntry, StoreHeader, encode_block};
 pub use checksum::checksum;
-pub use convert::{Encoded, Numbering, SOURCE, event_of, restore};
+pub use convert::{Encoded, Numbering, SOURCE, event_of, restore, set_wall_time};
 pub use draft::{Cut, How};
 pub use header::{HeaderTail, JournalHeader, Reserved, UserspaceHeader};
 pub use identity::{Instance, Instances, split_id};
 pub use json_in::{Unreadable, bytes_of};
 pub use json_out::{Kind, Shown, show};
 pub use layout::{Field, Padded, Width};
+pub use lives::Lives;
 pub use record::{CausalityLink, Context, EventHeader, Record};
 pub use reject::Reject;
-pub use stream::{Broken, Stream};
+pub use stream::{Broken, Step, Stream, Walk, next_record};
 
 /// `SEMJ` as a number; little-endian on disk, so `4A 4D 45 53`.
 pub const MAGIC: u32 = 0x5345_4D4A;

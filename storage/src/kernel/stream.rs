@@ -2,8 +2,8 @@
 
 use super::record::frame;
 use super::{
-    BLOCK_A_BYTES, BLOCK_MAGIC, Block, JournalHeader, Kind, MAGIC, Record, Reject, STREAM_HEADER_BYTES,
-    UserspaceHeader,
+    BLOCK_A_BYTES, BLOCK_MAGIC, Block, CONTEXT_BYTES, EVENT_VERSION, HEADER_BYTES, JournalHeader, Kind,
+    MAGIC, Record, Reject, STREAM_HEADER_BYTES, UserspaceHeader,
 };
 use std::fmt;
 
@@ -24,6 +24,84 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+/// What stands at a place of a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// So many bytes that are no record: the head of a block, or a block without records.
+    Skip(usize),
+    /// A whole record of so many bytes.
+    Record(usize),
+    /// A record of so many bytes with a wrong checksum; its sizes add up, so the next one begins behind it.
+    Damaged(usize, Reject),
+    /// The bytes end within a block or record: more of them tell, or it is torn.
+    More(Reject),
+    /// No record, and nobody can know where the next one begins.
+    Lost(Reject),
+    /// The bytes end between two records.
+    End,
+}
+
+/// Where a stream is being read: which step comes next, whoever holds the bytes. A step is taken before the next one is
+/// asked for, with the bytes from there on.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    /// Bytes that are left of the block that was checked as a whole.
+    block_left: usize,
+    in_blocks: bool,
+    /// The head, where there is one.
+    pub header: Option<JournalHeader>,
+}
+
+impl Walk {
+    /// So many bytes tell how a stream begins.
+    pub const OPEN_BYTES: usize = STREAM_HEADER_BYTES + HEADER_BYTES;
+
+    /// Reads the head of a stream, from its first [`Walk::OPEN_BYTES`] or all there is; answers how many bytes it takes.
+    ///
+    /// # Errors
+    /// When it has a head that cannot be read: another version, a wrong checksum.
+    pub fn open(bytes: &[u8]) -> Result<(Self, usize), Reject> {
+        let (header, at) = match Kind::guess(bytes) {
+            Kind::UserspaceHeader => (Some(UserspaceHeader::decode(bytes)?.journal), STREAM_HEADER_BYTES),
+            Kind::JournalHeader => (Some(JournalHeader::decode(bytes)?), JournalHeader::BYTES),
+            _ => (None, 0),
+        };
+        let in_blocks = Kind::guess(bytes.get(at..).unwrap_or_default()) == Kind::BlockA;
+        Ok((Walk { block_left: 0, in_blocks, header }, at))
+    }
+
+    /// What stands at the start of `rest`.
+    pub fn step(&mut self, rest: &[u8]) -> Step {
+        if rest.is_empty() {
+            return Step::End;
+        }
+        let torn =
+            |why: &Reject| matches!(why, Reject::TruncatedHeader { .. } | Reject::TruncatedBody { .. });
+        if self.in_blocks && self.block_left == 0 {
+            return match Block::decode(rest) {
+                Ok(block) => {
+                    self.block_left = block.records.len();
+                    Step::Skip(BLOCK_A_BYTES)
+                }
+                Err(why) if torn(&why) => Step::More(why),
+                Err(why) => Step::Lost(why),
+            };
+        }
+        match Record::decode(rest) {
+            Ok((_, used)) => {
+                self.block_left = self.block_left.saturating_sub(used);
+                Step::Record(used)
+            }
+            Err(why @ Reject::BadChecksum { .. }) => match frame(rest) {
+                Ok((_, whole)) => Step::Damaged(whole.len(), why),
+                Err(_) => Step::Lost(why),
+            },
+            Err(why) if torn(&why) => Step::More(why),
+            Err(why) => Step::Lost(why),
+        }
+    }
+}
+
 /// The records of a stream, each as its bytes.
 ///
 /// A record with a wrong checksum is told and passed over, since its sizes add up; behind anything else that is wrong
@@ -32,11 +110,7 @@ impl std::error::Error for Broken {}
 pub struct Stream<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Where the block ends that was checked as a whole.
-    block_end: usize,
-    in_blocks: bool,
-    /// The head, where there is one.
-    pub header: Option<JournalHeader>,
+    walk: Walk,
 }
 
 impl<'a> Stream<'a> {
@@ -45,19 +119,13 @@ impl<'a> Stream<'a> {
     /// # Errors
     /// When it has a head that cannot be read: another version, a wrong checksum.
     pub fn open(bytes: &'a [u8]) -> Result<Self, Broken> {
-        let broken = |why| Broken { offset: 0, why };
-        let (header, at) = match Kind::guess(bytes) {
-            Kind::UserspaceHeader => {
-                let header = UserspaceHeader::decode(bytes).map_err(broken)?;
-                (Some(header.journal), STREAM_HEADER_BYTES)
-            }
-            Kind::JournalHeader => {
-                (Some(JournalHeader::decode(bytes).map_err(broken)?), JournalHeader::BYTES)
-            }
-            _ => (None, 0),
-        };
-        let in_blocks = Kind::guess(bytes.get(at..).unwrap_or_default()) == Kind::BlockA;
-        Ok(Stream { bytes, at, block_end: at, in_blocks, header })
+        let (walk, at) = Walk::open(bytes).map_err(|why| Broken { offset: 0, why })?;
+        Ok(Stream { bytes, at, walk })
+    }
+
+    /// The head, where there is one.
+    pub fn header(&self) -> Option<&JournalHeader> {
+        self.walk.header.as_ref()
     }
 
     /// Whether the stream begins like one: with a head, or with what can only be a block or a record.
@@ -69,61 +137,42 @@ impl<'a> Stream<'a> {
             _ => Record::decode(bytes).is_ok(),
         }
     }
-
-    fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
-    }
-
-    fn end_with(&mut self, why: Reject) -> Broken {
-        let offset = self.at;
-        self.at = self.bytes.len();
-        Broken { offset, why }
-    }
 }
 
 impl<'a> Iterator for Stream<'a> {
     type Item = Result<&'a [u8], Broken>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.in_blocks && self.at >= self.block_end {
-            // Blocks may be empty.
-            loop {
-                if self.rest().is_empty() {
-                    return None;
-                }
-                match Block::decode(self.rest()) {
-                    Ok(block) if block.records.is_empty() => self.at += block.bytes(),
-                    Ok(block) => {
-                        self.block_end = self.at + block.bytes();
-                        self.at += BLOCK_A_BYTES;
-                        break;
-                    }
-                    Err(why) => return Some(Err(self.end_with(why))),
-                }
+        loop {
+            let (rest, offset) = (self.bytes.get(self.at..).unwrap_or_default(), self.at);
+            let (length, answer) = match self.walk.step(rest) {
+                Step::Skip(length) => (length, None),
+                Step::Record(length) => (length, Some(Ok(rest.get(..length).unwrap_or_default()))),
+                Step::Damaged(length, why) => (length, Some(Err(Broken { offset, why }))),
+                Step::More(why) | Step::Lost(why) => (rest.len(), Some(Err(Broken { offset, why }))),
+                Step::End => return None,
+            };
+            self.at += length;
+            if answer.is_some() {
+                return answer;
             }
-        }
-        if self.rest().is_empty() {
-            return None;
-        }
-        match Record::decode(self.rest()) {
-            Ok((_, used)) => {
-                let record = self.rest().get(..used).unwrap_or_default();
-                self.at += used;
-                Some(Ok(record))
-            }
-            Err(why @ Reject::BadChecksum { .. }) => {
-                let offset = self.at;
-                self.at += frame(self.rest()).map_or(usize::MAX - offset, |(_, whole)| whole.len());
-                Some(Err(Broken { offset, why }))
-            }
-            Err(why) => Some(Err(self.end_with(why))),
         }
     }
 }
 
+/// Where the next whole record begins behind the first byte of a damaged spot; `None` where none is whole in `bytes`.
+pub fn next_record(bytes: &[u8]) -> Option<usize> {
+    let field = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    (1..bytes.len().checked_sub(HEADER_BYTES)?).find(|at| {
+        field(at + 80) == Some(EVENT_VERSION)
+            && field(at + 68) == Some(CONTEXT_BYTES as u32)
+            && bytes.get(*at..).is_some_and(|r| Record::decode(r).is_ok())
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{EventHeader, encode_block};
+    use super::super::{EventHeader, MARKER, encode_block};
     use super::*;
 
     fn record(event_id: u64) -> Vec<u8> {
@@ -144,7 +193,7 @@ mod tests {
             for body in [&plain, &blocks] {
                 let bytes = [head, body.as_slice()].concat();
                 let stream = Stream::open(&bytes).unwrap();
-                assert_eq!(stream.header.is_some(), !head.is_empty());
+                assert_eq!(stream.header().is_some(), !head.is_empty());
                 let found: Vec<_> = stream.map(|r| r.unwrap().to_vec()).collect();
                 assert!(found == records);
                 assert!(Stream::is_one(&bytes));
@@ -177,11 +226,18 @@ mod tests {
         );
     }
 
+    /// The marker was found by the fuzz target `stream`: behind the short head it was taken for that of the long one.
     #[test]
-    fn a_record_whose_id_looks_like_a_block_is_a_record() {
-        let id = u64::from(BLOCK_MAGIC) | 1 << 32;
-        let header = EventHeader { event_id: id, ktime: 5000, ..EventHeader::default() };
-        let bytes = Record { header, ..Record::default() }.to_bytes().unwrap();
-        assert_eq!(Stream::open(&bytes).unwrap().filter(Result::is_ok).count(), 1);
+    fn a_record_whose_id_looks_like_something_else_is_a_record() {
+        let (long, short) = (UserspaceHeader::new(1, 5, 0).encode(), JournalHeader::new(1, 5, 0).encode());
+        for magic in [MAGIC, BLOCK_MAGIC, MARKER, MAGIC.swap_bytes(), BLOCK_MAGIC.swap_bytes()] {
+            for head in [&[][..], &long, &short] {
+                let bytes = [head, &record(u64::from(magic)), &record(u64::from(magic) | 1 << 32)].concat();
+                let all: Vec<_> = Stream::open(&bytes).unwrap().collect();
+                assert!(all.len() == 2 && all.iter().all(Result::is_ok), "{magic:08x} behind {}", head.len());
+                let (_, used) = Walk::open(&bytes[..bytes.len().min(Walk::OPEN_BYTES)]).unwrap();
+                assert_eq!(used, head.len(), "by its first bytes: {magic:08x}");
+            }
+        }
     }
 }

@@ -471,3 +471,16 @@ fn an_event_may_hold_the_largest_record() {
     let Payload::Json(json) = event.payload_value() else { panic!("not wrapped") };
     assert!(json.as_str().len() < EVENT_PAYLOAD_MAX / 2);
 }
+
+/// Found by the fuzz target `event`: the mark of a payload around the payload was not counted in.
+#[test]
+fn what_is_kept_fits_the_metadata_of_an_event_whatever_its_length() {
+    for length in 1_500..=super::METADATA_BYTES_MAX {
+        let record = Record {
+            payload: b"text that is no JSON"[..].into(),
+            metadata: vec![b'm'; length].into(),
+            ..Record::default()
+        };
+        comes_back(&record.to_bytes().unwrap()).check_limits().unwrap_or_else(|e| panic!("{length}: {e:?}"));
+    }
+}

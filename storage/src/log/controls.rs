@@ -22,7 +22,7 @@ pub struct ControlRef<'a> {
 
 impl Segments {
     /// Visits the control records that were committed with events up to `last`, from the newest to the oldest, until
-    /// `visit` breaks. Costs one small read per block passed; damaged blocks are passed over.
+    /// `visit` breaks. Costs one small read per block passed; damaged spots are passed over, and counted.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -30,37 +30,60 @@ impl Segments {
         &self,
         last: u64,
         visit: &mut dyn FnMut(ControlRef<'_>) -> ControlFlow<()>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<u64, ReadError> {
         let list = self.list.read().clone();
-        let mut end = last;
+        let (mut end, mut damaged) = (last, 0);
         for segment in list.iter().rev().filter(|s| s.first <= last) {
-            let (blocks, _) = self.blocks_of(segment, segment.first, end)?;
-            for block in blocks.iter().rev() {
-                if self.controls_of(segment, block, visit)?.is_break() {
-                    return Ok(());
-                }
+            if self.controls_in(segment, end, &mut damaged, visit)?.is_break() {
+                break;
             }
             end = segment.first - 1;
         }
-        Ok(())
+        Ok(damaged)
     }
 
-    fn controls_of(
+    /// As [`Segments::controls_back`], in one segment up to event `end`.
+    pub(super) fn controls_in(
+        &self,
+        segment: &Segment,
+        end: u64,
+        damaged: &mut u64,
+        visit: &mut dyn FnMut(ControlRef<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ReadError> {
+        let (blocks, mut spots) = self.blocks_of(segment, segment.first, end)?;
+        for block in blocks.iter().rev() {
+            let behind = spots.len();
+            spots.retain(|spot| spot.offset < block.offset);
+            *damaged += (behind - spots.len()) as u64;
+            if self.controls_of(segment, block, damaged, visit)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        *damaged += spots.len() as u64;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    pub(super) fn controls_of(
         &self,
         segment: &Segment,
         block: &BlockInfo,
+        damaged: &mut u64,
         visit: &mut dyn FnMut(ControlRef<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ReadError> {
-        if block.codec == 0
-            && block.units == 1
-            && self.preamble(segment, block.offset)?.is_none_or(|p| p.controls_len == 0)
-        {
-            return Ok(ControlFlow::Continue(()));
+        if block.codec == 0 && block.units == 1 {
+            // A preamble that cannot be believed says nothing: the body's checksum does.
+            let preamble = self.preamble(segment, block.offset)?;
+            if preamble.is_some_and(|p| p.controls_len == 0) {
+                return Ok(ControlFlow::Continue(()));
+            }
         }
         // What is read alone has no checksum of its own: the whole body has.
         let body = match self.body(segment, block, false) {
             Ok(body) => body,
-            Err(e) if e.is_damage() => return Ok(ControlFlow::Continue(())),
+            Err(e) if e.is_damage() => {
+                *damaged += 1;
+                return Ok(ControlFlow::Continue(()));
+            }
             Err(e) => return Err(e),
         };
         let mut units = Vec::new();

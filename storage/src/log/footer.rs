@@ -7,7 +7,8 @@
 //! ```
 //! *Blocks*: 96 bytes each (offset, stored length, raw length, body CRC, codec, units, first sequence, count, types,
 //! times, filter). *Ids* and *streams* are id sets: fingerprint of an id given by a caller, and of a stream's name, to
-//! the event's place in the segment (of a stream: its last event's).
+//! the event's place in the segment (of a stream: its last event's). *Streams* names each source that has a resume point
+//! in the segment, too, and says that it names all of them.
 
 use super::blocks::BlockInfo;
 use super::bytes::{crc_with_hole, get, i64_at, put, u32_at, u64_at};
@@ -28,7 +29,26 @@ pub(crate) struct FooterBuilder {
     blocks: Vec<u8>,
     ids: IdSetBuilder,
     streams: HashMap<u64, u32>,
+    /// Of each source the first event of the last group with a resume point.
+    points: HashMap<u64, u32>,
+    /// It tells something of sources.
+    has_points: bool,
+    /// As footers were before they named sources.
+    leaves_points_out: bool,
 }
+
+/// What stands in the set of streams for the resume points of a source. No stream has such a name: it is not UTF-8, and a
+/// reader looks at the event all the same.
+pub(crate) fn point_key(source: &str) -> Vec<u8> {
+    [b"\xFFsemj resume point ", source.as_bytes()].concat()
+}
+
+/// Stands in the set of streams where it names all sources, at one of the places that no event has.
+pub(crate) const ALL_POINTS: &[u8] = b"\xFFsemj resume points v1";
+/// The segment tells something of sources.
+pub(crate) const SOME_POINTS_PLACE: u32 = u32::MAX;
+/// It does not.
+pub(crate) const NO_POINTS_PLACE: u32 = u32::MAX - 1;
 
 impl FooterBuilder {
     pub(crate) fn block(&mut self, b: &BlockInfo) {
@@ -59,9 +79,29 @@ impl FooterBuilder {
         }
     }
 
+    /// A group with a resume point of a source, `place` events behind the segment's first.
+    pub(crate) fn point(&mut self, place: u32, source: &str) {
+        self.points.insert(fingerprint(&point_key(source)), place);
+    }
+
+    /// A control record that tells something of a source.
+    pub(crate) fn tells_of_source(&mut self) {
+        self.has_points = true;
+    }
+
+    /// The same footer as it was made before footers named sources.
+    pub(crate) fn without_points(self) -> Self {
+        FooterBuilder { leaves_points_out: true, ..self }
+    }
+
     /// The footer's bytes.
     pub(crate) fn encode(self, journal: &Uuid) -> Vec<u8> {
         let mut streams = IdSetBuilder::new();
+        if !self.leaves_points_out {
+            let place = if self.has_points { SOME_POINTS_PLACE } else { NO_POINTS_PLACE };
+            streams.add(fingerprint(ALL_POINTS), place);
+            self.points.into_iter().for_each(|(name, place)| streams.add(name, place));
+        }
         self.streams.into_iter().for_each(|(name, place)| streams.add(name, place));
         let sections = [self.blocks, self.ids.encode(), streams.encode()];
         let total: usize = HEAD_BYTES + sections.iter().map(Vec::len).sum::<usize>();

@@ -15,7 +15,7 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub(super) struct FooterSets {
     ids: (u64, IdSet),
-    streams: (u64, IdSet),
+    pub(super) streams: (u64, IdSet),
 }
 
 /// Ids and streams of an unsealed segment.
@@ -50,7 +50,7 @@ impl Segments {
     }
 
     /// Events of a sealed segment that a set names for a fingerprint; `None` where only reading all of it would tell.
-    fn named_by(
+    pub(super) fn named_by(
         &self,
         segment: &Segment,
         which: impl Fn(&FooterSets) -> &(u64, IdSet),

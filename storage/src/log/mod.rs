@@ -1,5 +1,6 @@
 //! The record: segments of blocks of commit units.
 
+mod account;
 mod block;
 mod blocks;
 mod bytes;
@@ -14,15 +15,18 @@ pub mod idset;
 mod inspect;
 mod lock;
 mod lookup;
+mod points;
 mod prealloc;
 mod reader;
 mod recover;
 mod seal;
 mod segment;
+mod standing;
 mod unit;
 mod walk;
 mod writer;
 
+pub use account::{Account, RANGES_MAX, Ranges};
 pub use block::{PreparedBlock, SummaryBuilder};
 pub use chain::{ChainValue, content_digest, genesis};
 pub(crate) use check::{SegmentCheck, check_segment};
@@ -30,11 +34,13 @@ pub use codec::Codec;
 pub use controls::ControlRef;
 pub use inspect::{Inspection, TornTail, inspect};
 pub use lock::{HEALTH_ROLES, Health, LockFile, LockInfo, OwnerState, Watermark};
+pub use points::{Found, Origin};
 pub use prealloc::Prealloc;
 pub use reader::{LogView, Segments, segment_files};
 pub use recover::{Place, Recovered, Tail, recover};
 pub use seal::Sealing;
 pub(crate) use seal::is_sealed;
 pub use segment::FORMAT_VERSION;
+pub use standing::Standing;
 pub use unit::UnitBuilder;
 pub use writer::{AppendError, LogWriter, WriterOptions};

@@ -141,7 +141,7 @@ impl Segments {
     }
 
     /// The segment that holds `sequence`, and the first sequence of the next one.
-    fn segment_of(&self, sequence: u64) -> Option<(Arc<Segment>, Option<u64>)> {
+    pub(super) fn segment_of(&self, sequence: u64) -> Option<(Arc<Segment>, Option<u64>)> {
         let list = self.list.read();
         let at = list.partition_point(|s| s.first <= sequence).checked_sub(1)?;
         Some((list.get(at)?.clone(), list.get(at + 1).map(|s| s.first)))

@@ -6,6 +6,7 @@
 use super::block::BlockHeader;
 use super::blocks::BlockInfo;
 use super::chain;
+use super::control::{CERTIFICATE, COVERAGE, RESUME_POINT, ResumePoint};
 use super::footer::FooterBuilder;
 use super::reader::{check_block, read_header};
 use super::segment::{
@@ -151,6 +152,15 @@ pub(crate) fn collect(h: &BlockHeader, raw: &[u8], segment_first: u64, footer: &
             }
             let Some(event) = entry.event() else { return false };
             footer.event(place, entry.given_id.as_ref(), Some(event.stream_or_default()));
+        }
+        for (kind, index, bytes) in unit.controls().unwrap_or_default() {
+            if matches!(kind, RESUME_POINT | CERTIFICATE | COVERAGE) {
+                footer.tells_of_source();
+            }
+            if let Some(point) = (kind == RESUME_POINT).then(|| ResumePoint::decode(bytes)).flatten() {
+                let event = unit.preamble.first_sequence + u64::from(index);
+                footer.point((event - segment_first) as u32, &point.source);
+            }
         }
         rest = after;
     }

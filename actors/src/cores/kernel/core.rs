@@ -8,10 +8,12 @@
 //!    a repetition only if its identity is known; otherwise the source counts anew.
 //! 4. The account behind a group counts every sequence up to its last one as a record or as lost.
 
-use super::account::Account;
 use super::events;
+use super::told::Told;
+use super::triggers::{Trigger, Triggers};
 use crate::sources::{Gap, GapCause, Item, KernelRecord, Lost};
 use semj_storage::error::ReadError;
+use semj_storage::log::Account;
 use semj_storage::log::control::ClockAnchor;
 use std::collections::{BTreeMap, VecDeque};
 use uuid::Uuid;
@@ -20,8 +22,10 @@ use uuid::Uuid;
 pub(super) const HOLD_RECORDS: usize = 64;
 /// How long a missing sequence is waited for, ns.
 pub(super) const HOLD_NS: i64 = 1_000_000;
-/// A wall clock that moved by more against the boot-time clock was set, ns.
+/// A wall clock that moved by more against the boot-time clock was set, ns, ...
 const STEP_NS: i64 = 10_000_000;
+/// ... unless so much time lies between that it may have been slewed: it is at most by 500 ppm, one part in this.
+const SLEW: i64 = 2_000;
 
 /// Where an item stood: the number of its batch, and its place there.
 pub type Place = (u64, u32);
@@ -37,27 +41,51 @@ pub(super) struct Held {
 /// Something that is to become an event.
 #[derive(Clone, Debug)]
 pub(super) enum Out {
-    Record { record: Box<KernelRecord>, late: bool },
-    Gap { gap: Gap, range: Option<(u64, u64)> },
-    Epoch { boot_id: Uuid, incarnation: u64, first: Option<u64> },
-    Step { step_ns: i64, error_ns: u32 },
+    Record {
+        record: Box<KernelRecord>,
+        late: bool,
+    },
+    Gap {
+        gap: Gap,
+        range: Option<(u64, u64)>,
+    },
+    Epoch {
+        boot_id: Uuid,
+        incarnation: u64,
+        first: Option<u64>,
+    },
+    Step {
+        step_ns: i64,
+        error_ns: u32,
+    },
+    /// What is said of the source, and when, ns of the boot-time clock.
+    Told {
+        told: Box<Told>,
+        now_ns: i64,
+    },
 }
 
-/// What was counted since the core was made.
+/// What was counted since the journal was opened; it goes on from core to core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Records that came again and were dropped.
     pub duplicates: u64,
     /// Records that were counted as missing and came after all.
     pub late: u64,
-    /// How often the state of the source was established anew: gap, new life, clock step.
+    /// How often the state of the source was established anew.
     pub resyncs: u64,
+    /// Why it is to be established anew, the next time.
+    pub reasons: Triggers,
     /// Steps of the wall clock.
     pub clock_steps: u64,
     /// Wall clock minus boot-time clock: how much it changed between the last two anchors, ns.
     pub drift_ns: i64,
     /// How exact that is, ns.
     pub drift_error_ns: u64,
+    /// The last anchor that the source handed out.
+    source_anchor: Option<ClockAnchor>,
+    /// The last one that was taken for it.
+    own_anchor: Option<ClockAnchor>,
 }
 
 /// See the module.
@@ -80,7 +108,6 @@ pub struct SourceCore {
     pub(super) batch: u64,
     /// Anchors that wait for a group.
     pub(super) anchors: Vec<ClockAnchor>,
-    anchor: Option<ClockAnchor>,
     counts: Counts,
 }
 
@@ -101,7 +128,6 @@ impl SourceCore {
             dropped: Vec::new(),
             batch: 0,
             anchors: Vec::new(),
-            anchor: None,
             counts,
         }
     }
@@ -144,13 +170,16 @@ impl SourceCore {
                 if is_same {
                     self.dropped.push(place);
                 } else {
-                    self.begin_life(place, true, boot_id, incarnation, first_sequence);
+                    self.begin_life(place, Some(Trigger::NewLife), boot_id, incarnation, first_sequence);
                 }
             }
             Item::Clock { boot_ns, wall_ns, mono_ns, error_ns } => {
                 let boot_id = self.reading.boot_id;
                 self.flush(place);
-                self.take_clock(place, ClockAnchor { boot_id, boot_ns, wall_ns, mono_ns, error_ns });
+                let anchor = ClockAnchor { boot_id, boot_ns, wall_ns, mono_ns, error_ns };
+                let before = self.counts.source_anchor.replace(anchor);
+                self.take_clock(place, true, anchor, before);
+                self.dropped.push(place);
             }
         }
         Ok(())
@@ -170,7 +199,7 @@ impl SourceCore {
     ) -> Result<(), ReadError> {
         if self.reading.incarnation == 0 {
             let boot_id = self.reading.boot_id;
-            self.begin_life(place, false, boot_id, 0, None);
+            self.begin_life(place, None, boot_id, 0, None);
         }
         let Some(sequence) = record.sequence else {
             self.flush(place);
@@ -189,7 +218,7 @@ impl SourceCore {
             // Two records with one sequence, or a smaller one at a later time: it counts anew, unnoticed until now.
             other if other.is_some() || self.is_behind(sequence, &record) => {
                 let boot_id = self.reading.boot_id;
-                self.begin_life(place, false, boot_id, 0, None);
+                self.begin_life(place, Some(Trigger::SequenceBack), boot_id, 0, None);
                 return self.take_record(place, record, now_ns, knows);
             }
             _ if sequence == self.reading.last_sequence + 1 => {
@@ -238,7 +267,7 @@ impl SourceCore {
             self.leave(place, record, true);
         } else {
             let boot_id = self.reading.boot_id;
-            self.begin_life(place, false, boot_id, 0, None);
+            self.begin_life(place, Some(Trigger::SequenceBack), boot_id, 0, None);
             return self.take_record(place, record, now_ns, knows);
         }
         Ok(())
@@ -252,12 +281,15 @@ impl SourceCore {
     fn begin_life(
         &mut self,
         place: Place,
-        is_item: bool,
+        trigger: Option<Trigger>,
         boot_id: Uuid,
         incarnation: u64,
         first: Option<u64>,
     ) {
         self.flush(place);
+        if let Some(trigger) = trigger.filter(|_| self.reading.incarnation > 0) {
+            self.counts.reasons.add(trigger);
+        }
         let next = self.reading.incarnation + 1;
         let is_new_boot = boot_id != self.reading.boot_id;
         // Lives are never numbered twice, whatever the source says.
@@ -270,10 +302,7 @@ impl SourceCore {
             ..Account::default()
         };
         self.base_unknown = first.is_none();
-        if is_new_boot {
-            self.anchor = None;
-        }
-        self.counts.resyncs += 1;
+        let is_item = trigger == Some(Trigger::NewLife);
         self.out.push_back((place, is_item, Out::Epoch { boot_id, incarnation, first }));
     }
 
@@ -301,27 +330,62 @@ impl SourceCore {
                 Lost::Unknown => self.reading.unknown_gaps += 1,
             },
         }
-        self.counts.resyncs += 1;
+        self.counts.reasons.add(Trigger::Gap);
         self.out.push_back((place, true, Out::Gap { gap, range }));
     }
 
-    fn take_clock(&mut self, place: Place, anchor: ClockAnchor) {
-        if let Some(before) = self.anchor.filter(|a| a.boot_id == anchor.boot_id) {
+    /// Compares two readings of the clocks from the same hand.
+    fn take_clock(&mut self, place: Place, is_item: bool, anchor: ClockAnchor, before: Option<ClockAnchor>) {
+        if let Some(before) = before.filter(|a| a.boot_id == anchor.boot_id) {
             let offset = |a: &ClockAnchor| a.wall_ns.saturating_sub(a.boot_ns);
             let moved = offset(&anchor).saturating_sub(offset(&before));
+            let error = u64::from(anchor.error_ns) + u64::from(before.error_ns);
             self.counts.drift_ns = moved;
-            self.counts.drift_error_ns = u64::from(anchor.error_ns) + u64::from(before.error_ns);
-            if moved.unsigned_abs() > STEP_NS as u64 {
+            self.counts.drift_error_ns = error;
+            let slewed = anchor.boot_ns.saturating_sub(before.boot_ns).max(0) / SLEW;
+            if moved.unsigned_abs() > STEP_NS.saturating_add(slewed).unsigned_abs().saturating_add(error) {
                 self.counts.clock_steps += 1;
-                self.counts.resyncs += 1;
+                self.counts.reasons.add(Trigger::ClockStep);
                 let step = Out::Step { step_ns: moved, error_ns: anchor.error_ns };
-                self.out.push_back((place, true, step));
+                self.out.push_back((place, is_item, step));
             }
         }
-        self.anchor = Some(anchor);
-        self.dropped.push(place);
         // Between two groups the newest says it all.
         self.anchors = vec![anchor];
+    }
+
+    /// Takes a reading of the machine's clocks, unless the source reads them itself.
+    pub fn anchor(&mut self, anchor: ClockAnchor) {
+        if self.counts.source_anchor.is_none() {
+            let before = self.counts.own_anchor.replace(anchor);
+            self.take_clock(self.behind(), false, anchor, before);
+        }
+    }
+
+    /// Says something of the source, behind all that was taken.
+    pub fn tell(&mut self, told: Told, now_ns: i64) {
+        self.out.push_back((self.behind(), false, Out::Told { told: Box::new(told), now_ns }));
+    }
+
+    /// A place that no item has, behind all that were taken.
+    fn behind(&self) -> Place {
+        (self.batch + 1, 0)
+    }
+
+    /// There is a reason to establish the state of the source anew.
+    pub fn trigger(&mut self, trigger: Trigger) {
+        self.counts.reasons.add(trigger);
+    }
+
+    /// Its state is being established anew; answers why.
+    pub fn resynced(&mut self) -> Triggers {
+        self.counts.resyncs += 1;
+        std::mem::take(&mut self.counts.reasons)
+    }
+
+    /// Repetitions were found out later than in the core.
+    pub fn dropped_duplicates(&mut self, count: u64) {
+        self.counts.duplicates += count;
     }
 
     fn leave(&mut self, place: Place, record: Box<KernelRecord>, late: bool) {
@@ -358,7 +422,7 @@ impl SourceCore {
             cause: GapCause::Sequence,
         };
         self.miss(first, last);
-        self.counts.resyncs += 1;
+        self.counts.reasons.add(Trigger::Gap);
         self.out.push_back((place, false, Out::Gap { gap, range: Some((first, last)) }));
         self.leave_next();
     }

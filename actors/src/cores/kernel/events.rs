@@ -1,14 +1,14 @@
 //! What becomes an event: records, gaps, epochs, steps of the clock; and who each of them is.
 
-use crate::sources::{Gap, KernelRecord, Lost};
+use crate::sources::{Gap, KernelRecord, payload};
 use semj_storage::event::{Event, EventType, Priority, Text, Timestamp, encode_body};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// `observability.alert_triggered`.
-const ALERT: EventType = EventType::from_code(0x0805);
+pub(super) const ALERT: EventType = EventType::from_code(0x0805);
 /// `observability.system_status`.
-const STATUS: EventType = EventType::from_code(0x080A);
+pub(super) const STATUS: EventType = EventType::from_code(0x080A);
 
 /// The namespace of a source's ids.
 pub fn namespace(source: &str) -> Uuid {
@@ -92,69 +92,21 @@ pub(super) fn of_record(
     if !record.path.path.is_empty() {
         event = event.path(Text::from_bytes(record.path.path.clone()));
     }
-    let mut payload = Map::new();
-    let mut put = |key: &str, value: Value| drop(payload.insert(format!("semj.{key}"), value));
-    put("phase", record.phase.name().into());
-    put("boot_ns", record.boot_ns.into());
-    let lossy = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes).into_owned());
-    for (key, number) in [
-        ("source_sequence", record.sequence.unwrap_or(0)),
-        ("thread", who.thread.into()),
-        ("process_start_ns", who.start_boot_ns as u64),
-        ("cgroup", who.cgroup),
-        ("tag", who.tag),
-        ("time_error_ns", record.time_error_ns.into()),
-        ("device", record.object.as_ref().map_or(0, |o| o.device)),
-    ] {
-        if number != 0 {
-            put(key, number.into());
-        }
-    }
-    for (key, text) in [("command", &who.command), ("target", &record.path.target)] {
-        if !text.is_empty() {
-            put(key, lossy(text));
-        }
-    }
-    for (key, flag) in [("merged", record.merged), ("path_cut", record.path.is_cut)] {
-        if flag {
-            put(key, true.into());
-        }
-    }
-    if let Some(result) = record.result {
-        put("result", result.into());
-    }
     if let Some(object) = record.object.as_ref().filter(|o| o.inode != 0) {
         event = event.inode(object.inode);
     }
-    event.payload(Value::Object(payload))
+    event.payload(Value::Object(payload::of_record(record)))
 }
 
 /// The event of a gap; `first` and `last` are the missing sequences, where they are known.
 pub(super) fn of_gap(source: &str, incarnation: u64, gap: &Gap, range: Option<(u64, u64)>) -> Event<'static> {
-    let (lost, exact) = match gap.lost {
-        Lost::Exactly(n) => (Some(n), "exactly"),
-        Lost::AtLeast(n) => (Some(n), "at_least"),
-        Lost::Unknown => (None, "unknown"),
-    };
-    let words = match gap.lost {
-        Lost::Exactly(n) => format!("{n} records of {source} are missing"),
-        Lost::AtLeast(n) => format!("{n} or more records of {source} are missing"),
-        Lost::Unknown => format!("records of {source} are missing, nobody knows how many"),
-    };
-    let mut payload = json!({
-        "semj.source": source,
-        "semj.incarnation": incarnation,
-        "semj.lost": lost,
-        "semj.lost_is": exact,
-        "semj.cause": gap.cause.name(),
-        "semj.from_boot_ns": gap.from_ns,
-        "semj.to_boot_ns": gap.to_ns,
-    });
-    if let (Some((first, last)), Some(map)) = (range, payload.as_object_mut()) {
-        map.insert("semj.first_missing".into(), first.into());
-        map.insert("semj.last_missing".into(), last.into());
+    let (words, mut payload) = payload::of_gap(source, gap);
+    payload.insert("semj.incarnation".into(), incarnation.into());
+    if let Some((first, last)) = range {
+        payload.insert("semj.first_missing".into(), first.into());
+        payload.insert("semj.last_missing".into(), last.into());
     }
-    own(source, ALERT, "semj.gap", words, payload).priority(Priority::HIGH)
+    own(source, ALERT, "semj.gap", words, Value::Object(payload)).priority(Priority::HIGH)
 }
 
 /// The event of a record that was counted as missing and came late.
@@ -182,6 +134,12 @@ pub(super) fn of_step(source: &str, step_ns: i64, error_ns: u32) -> Event<'stati
     own(source, ALERT, "semj.clock_step", words, payload)
 }
 
-fn own(source: &str, kind: EventType, name: &'static str, words: String, payload: Value) -> Event<'static> {
+pub(super) fn own(
+    source: &str,
+    kind: EventType,
+    name: &'static str,
+    words: String,
+    payload: Value,
+) -> Event<'static> {
     Event::new(kind).stream("semj").name(name).source(source.to_owned()).intent(words).payload(payload)
 }

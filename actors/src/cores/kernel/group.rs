@@ -1,11 +1,12 @@
 //! What is ready becomes groups: events, and the account that is true behind them.
 
-use super::account::Account;
 use super::core::{Out, Place, SourceCore};
 use super::events;
+use super::told::Told;
 use crate::sources::Lost;
 use semj_storage::event::{Event, Payload};
 use semj_storage::limits::{BATCH_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use semj_storage::log::Account;
 use semj_storage::log::control::{ClockAnchor, Run};
 use uuid::Uuid;
 
@@ -14,6 +15,17 @@ const GROUP_EVENTS: usize = 1_024;
 /// About so many bytes end a group.
 const GROUP_BYTES: usize = BATCH_BYTES_MAX / 2;
 const _: () = assert!(GROUP_BYTES + 2 * PAYLOAD_BYTES_MAX <= BATCH_BYTES_MAX);
+
+/// What was said of the source, once its group is admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// A certificate: up to when the journal is complete, ns of the boot-time clock.
+    Certificate(i64),
+    /// Whether somebody looks: the name of the state, and when, ns of the boot-time clock.
+    Coverage(&'static str, i64),
+    /// Whether it is behind.
+    Lag(bool),
+}
 
 /// A group, ready to be admitted as a whole.
 #[derive(Debug, Default)]
@@ -24,12 +36,20 @@ pub struct Group {
     pub extents: Vec<Run>,
     /// Clock anchors that are committed with it.
     pub anchors: Vec<ClockAnchor>,
+    /// Other control records that are committed with it: kind and bytes.
+    pub controls: Vec<(u16, Vec<u8>)>,
     /// What is known of the source behind it.
     pub account: Account,
     /// A new life begins in it.
     pub begins_life: bool,
     /// How many of the events are records of the source.
     pub records: u64,
+    /// How many records it counts as lost.
+    pub lost: u64,
+    /// How many of its events are alerts.
+    pub alerts: u64,
+    /// What it says of the source.
+    pub marks: Vec<Mark>,
     /// Items that are done with once it is admitted.
     pub done: Vec<Place>,
     /// Items of batches up to this one are all taken, none is held back.
@@ -109,6 +129,8 @@ impl SourceCore {
             }
             Out::Gap { gap, range } => {
                 let id = named("gap", range.map_or(ordinal, |(first, _)| first));
+                group.alerts += 1;
+                let lost_before = account.lost;
                 match (range, gap.lost) {
                     (Some((first, last)), _) => {
                         account.missing.push(first, last);
@@ -122,6 +144,7 @@ impl SourceCore {
                     }
                     (None, Lost::Unknown) => account.unknown_gaps += 1,
                 }
+                group.lost += account.lost - lost_before;
                 events.push(events::of_gap(&self.name, account.incarnation, &gap, range).id(id));
                 256
             }
@@ -140,8 +163,23 @@ impl SourceCore {
             }
             Out::Step { step_ns, error_ns } => {
                 let id = named("step", ordinal ^ step_ns as u64);
+                group.alerts += 1;
                 events.push(events::of_step(&self.name, step_ns, error_ns).id(id));
                 256
+            }
+            Out::Told { told, now_ns } => {
+                group.marks.extend(match told.as_ref() {
+                    Told::Certificate { complete_ns, .. } => Some(Mark::Certificate(*complete_ns)),
+                    Told::Coverage { covered, .. } => Some(Mark::Coverage(covered.name(), now_ns)),
+                    Told::Lag { is_over, .. } => Some(Mark::Lag(*is_over)),
+                    Told::Resync { .. } => None,
+                });
+                group.alerts += u64::from(told.is_alert());
+                group.controls.extend(told.control(&self.name));
+                let event = told.event(&self.name, account, wall_offset_ns);
+                let name = event.name_text().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+                events.push(event.id(named(&name, now_ns.cast_unsigned())));
+                1_024
             }
         }
     }

@@ -2,18 +2,20 @@
 //! (CAP_SYS_ADMIN, and CAP_DAC_READ_SEARCH to find the paths).
 //!
 //! It tells neither time nor result and has no sequence; several changes of one object by one process may come as one
-//! event. What happens in this very process is left out unless it is asked for.
+//! event. When its queue was full, the folders that matter are compared with what is known. What happens in this very
+//! process is left out unless it is asked for.
 
 mod parse;
 mod paths;
 
+use super::known::{Folders, Known};
 use super::mounts::{self, Mount};
 use super::ready::{Ready, hand_out};
 use super::sentinel::Sentinel;
 use super::writes::Writes;
 use super::{
     Barrier, Caps, Gap, GapCause, Item, KernelRecord, KernelSource, Loss, Lost, NotSupported, ObjectId, Op,
-    PathInfo, Phase, Pid, Progress, Resume, ResumeKind, Sequencing, Unavailable, Who, boot_ns,
+    PathInfo, Phase, Pid, Progress, Resume, ResumeKind, Sequencing, Unavailable, Who, boot_ns, wall_ns,
 };
 use parse::{Fid, Raw};
 use paths::Paths;
@@ -41,13 +43,18 @@ const READ_BYTES: usize = 256 << 10;
 const EVENT_BYTES_MAX: usize = 1 << 10;
 
 /// How to open it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FanotifyOptions {
     /// Let the kernel's queue grow as far as its memory reaches. Otherwise it holds 16,384 events, and what comes then
     /// is lost, with a mark.
     pub unlimited_queue: bool,
     /// Tell what this very process does, too; whoever journals it must leave the journal's own files out.
     pub own_process: bool,
+    /// Folders that are compared, after events were lost, with what was there before. Where the queue is unlimited, that
+    /// is not remembered: only what was made or changed since is found then.
+    pub folders: Vec<PathBuf>,
+    /// Folders below them that are left out of that.
+    pub left_out: Vec<PathBuf>,
 }
 
 /// The source.
@@ -59,6 +66,8 @@ pub struct Fanotify {
     buffer: Vec<u8>,
     paths: Paths,
     writes: Writes<Box<[u8]>>,
+    folders: Folders,
+    known: Known,
     sentinel: Sentinel,
     ready: VecDeque<Ready>,
     passed: u64,
@@ -114,6 +123,10 @@ impl Fanotify {
         let places = [std::env::temp_dir(), PathBuf::from("/dev/shm"), PathBuf::from(".")];
         let mut sentinels = places.into_iter().filter_map(|p| Sentinel::new(&[p]).ok());
         let nowhere = io::Error::from(Errno::NOENT);
+        let folders = Folders::new(&options.folders, &options.left_out);
+        let mut known =
+            if options.unlimited_queue { Known::nothing(wall_ns()) } else { Known::new(wall_ns()) };
+        folders.roots.iter().for_each(|root| known.look(root, &folders));
         let mut source = Fanotify {
             group,
             own: std::process::id(),
@@ -121,6 +134,8 @@ impl Fanotify {
             buffer: vec![0; READ_BYTES],
             paths,
             writes: Writes::default(),
+            folders,
+            known,
             sentinel: sentinels.next().ok_or_else(|| unavailable(&nowhere))?,
             ready: VecDeque::new(),
             passed: 0,
@@ -171,7 +186,7 @@ impl Fanotify {
     /// Reads what there is, at most one buffer full. False when there was nothing.
     fn read(&mut self) -> io::Result<bool> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let before = boot_ns().cast_signed();
+        let (before, wall) = (boot_ns().cast_signed(), wall_ns());
         let length = match rustix::io::read(&self.group, buffer.as_mut_slice()) {
             Ok(length) => length,
             Err(Errno::AGAIN | Errno::INTR) => 0,
@@ -186,10 +201,16 @@ impl Fanotify {
         let mut rest = bytes;
         while let Some((raw, length)) = parse::first(rest) {
             rest = rest.get(length..).unwrap_or_default();
-            self.take(&raw, now);
+            if raw.mask & mask::FAN_Q_OVERFLOW != 0 {
+                self.lost(now);
+                self.foresee(rest);
+            } else {
+                self.take(&raw, now);
+            }
         }
         if length + EVENT_BYTES_MAX < buffer.len() {
             self.read_ns = before;
+            self.known.complete(wall);
         }
         self.buffer = buffer;
         Ok(length > 0)
@@ -212,17 +233,49 @@ impl Fanotify {
         }
     }
 
-    fn take(&mut self, raw: &Raw<'_>, now: i64) {
-        if raw.mask & mask::FAN_Q_OVERFLOW != 0 {
-            let gap = Gap {
-                after: None,
-                lost: Lost::AtLeast(1),
-                from_ns: self.read_ns,
-                to_ns: now,
-                cause: GapCause::Overflow,
-            };
-            return self.ready.push_back(Ready::Item(Item::Gap(gap)));
+    /// Events were lost: says so, and what is different in the folders.
+    fn lost(&mut self, now: i64) {
+        let (from_ns, cause) = (self.read_ns, GapCause::Overflow);
+        let gap = Gap { after: None, lost: Lost::AtLeast(1), from_ns, to_ns: now, cause };
+        self.ready.push_back(Ready::Item(Item::Gap(gap)));
+        self.paths.forget();
+        for found in self.known.compare(&self.folders, wall_ns()) {
+            let mut record = KernelRecord::new(found.op, Phase::Synthetic, now);
+            record.time_error_ns = u32::try_from(now - from_ns).unwrap_or(u32::MAX);
+            record.path.path = found.path;
+            self.ready.push_back(Ready::Item(Item::Record(Box::new(record))));
         }
+    }
+
+    /// Keeps up what is known of the folders. False when a comparison has told the same.
+    fn is_news(&mut self, record: &KernelRecord) -> bool {
+        let (path, target) = (&record.path.path, &record.path.target);
+        let (here, there) = (self.folders.contain(path), self.folders.contain(target));
+        if !here && !there {
+            return true;
+        }
+        let is_news = !self.known.is_repeat(record);
+        match record.op {
+            Op::Create | Op::Mkdir => drop(self.known.add(path, record.op == Op::Mkdir)),
+            Op::Delete | Op::Rmdir => self.known.remove(path),
+            Op::Rename if here && there => self.known.moved(path, target),
+            Op::Rename if here => {
+                self.known.within(path).iter().for_each(|(gone, _)| self.known.remove(gone));
+            }
+            Op::Rename => {
+                let is_folder =
+                    std::fs::symlink_metadata(std::ffi::OsStr::from_bytes(target)).is_ok_and(|m| m.is_dir());
+                self.known.add(target, is_folder);
+                self.known.look(target, &self.folders);
+            }
+            _ => {}
+        }
+        let wall = wall_ns();
+        [path, target].into_iter().filter(|p| !p.is_empty()).for_each(|p| self.known.told(p, wall));
+        is_news
+    }
+
+    fn take(&mut self, raw: &Raw<'_>, now: i64) {
         if raw.pid == self.own && (self.passes(raw) || !self.own_process) {
             return;
         }
@@ -254,7 +307,10 @@ impl Fanotify {
         if let Some(object) = raw.object {
             let closed = has(mask::FAN_CLOSE_WRITE);
             if written {
-                self.writes.modified(object.into(), KernelRecord { op: Op::Write, ..record.clone() });
+                let write = KernelRecord { op: Op::Write, ..record.clone() };
+                if self.is_news(&write) {
+                    self.writes.modified(object.into(), write);
+                }
             }
             if closed || gone {
                 self.writes.closed(object, |write| self.ready.push_back(Ready::Item(write)));
@@ -305,7 +361,9 @@ impl Fanotify {
     }
 
     fn push(&mut self, record: KernelRecord) {
-        self.ready.push_back(Ready::Item(Item::Record(Box::new(record))));
+        if self.is_news(&record) {
+            self.ready.push_back(Ready::Item(Item::Record(Box::new(record))));
+        }
     }
 
     fn flush_writes(&mut self, up_to_ns: i64) {

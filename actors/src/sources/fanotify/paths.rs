@@ -50,6 +50,11 @@ impl Paths {
         self.known.insert(folder.into(), Way::Below(parent.into(), name.into()));
     }
 
+    /// Events were lost: what was learned may be wrong, and is asked for again.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+
     /// A folder has moved: whatever was told of a place below its old path lies elsewhere now.
     pub(super) fn moved(&mut self, old: &[u8], new: &[u8]) {
         for way in self.known.values_mut() {

@@ -4,8 +4,7 @@
 //! found by looking, and told as [`Phase::Synthetic`]; what was also removed from it in that moment is never seen. The
 //! kernel's queue is limited; when it was full, all folders are compared with what is known.
 
-mod known;
-
+use super::known::{Folders, Known, is_within};
 use super::ready::{Ready, hand_out};
 use super::sentinel::Sentinel;
 use super::writes::Writes;
@@ -13,16 +12,14 @@ use super::{
     Barrier, Caps, Gap, GapCause, Item, KernelRecord, KernelSource, Loss, Lost, NotSupported, ObjectId, Op,
     PathInfo, Phase, Pid, Progress, Resume, ResumeKind, Sequencing, Unavailable, boot_ns, wall_ns,
 };
-use known::{Known, is_within};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Bytes read at once; an event takes about 48.
@@ -31,8 +28,6 @@ const READ_BYTES: usize = 64 << 10;
 const EVENT_BYTES_MAX: usize = 16 + 256 + 16;
 /// Most folders watched.
 const FOLDERS_MAX: usize = 1 << 16;
-/// File times are those of the last clock tick, which was this long ago at most.
-const TICK_NS: i64 = 20_000_000;
 
 fn wanted() -> WatchFlags {
     WatchFlags::CREATE
@@ -67,8 +62,7 @@ impl Raw {
 #[derive(Debug)]
 pub struct Inotify {
     fd: OwnedFd,
-    roots: Vec<Vec<u8>>,
-    left_out: Vec<PathBuf>,
+    folders: Folders,
     watches: HashMap<i32, Vec<u8>>,
     known: Known,
     sentinel: Sentinel,
@@ -80,8 +74,6 @@ pub struct Inotify {
     passed: u64,
     /// Nothing that happened before waits to be read, BOOTTIME in ns.
     read_ns: i64,
-    /// Wall clock before the last read that left nothing behind.
-    complete_wall_ns: i64,
     refused: Vec<(PathBuf, String)>,
 }
 
@@ -103,10 +95,9 @@ impl Inotify {
         })?;
         let mut source = Inotify {
             fd,
-            roots: Vec::new(),
-            left_out: left_out.iter().filter_map(|p| fs::canonicalize(p).ok()).collect(),
+            folders: Folders::new(&[], left_out),
             watches: HashMap::new(),
-            known: Known::default(),
+            known: Known::new(wall_ns()),
             sentinel,
             sentinel_watch,
             leaving: None,
@@ -114,7 +105,6 @@ impl Inotify {
             ready: VecDeque::new(),
             passed: 0,
             read_ns: boot_ns().cast_signed(),
-            complete_wall_ns: wall_ns(),
             refused: Vec::new(),
         };
         let mut last = io::Error::from(Errno::NOENT);
@@ -123,7 +113,7 @@ impl Inotify {
                 Ok(path) => {
                     let path = path.into_os_string().into_vec();
                     source.learn(&path, &mut |_, _, _| {});
-                    source.roots.push(path);
+                    source.folders.roots.push(path);
                 }
                 Err(e) => {
                     source.refused.push((folder.clone(), e.to_string()));
@@ -156,7 +146,7 @@ impl Inotify {
         let mut open = vec![folder.to_vec()];
         while let Some(folder) = open.pop() {
             let path = Path::new(std::ffi::OsStr::from_bytes(&folder));
-            if self.left_out.iter().any(|l| l == path) {
+            if self.folders.is_left_out(&folder) {
                 continue;
             }
             if self.watches.len() >= FOLDERS_MAX {
@@ -203,47 +193,16 @@ impl Inotify {
 
     /// Compares all folders with what is known, after events were lost.
     fn rescan(&mut self, now: i64) {
-        let since = self.complete_wall_ns - TICK_NS;
         self.watches.clear();
         self.leaving = None;
-        for root in self.roots.clone() {
-            let before = self.known.within(&root);
-            let (mut there, mut changed) = (HashSet::new(), Vec::new());
-            let mut open = vec![root.clone()];
-            while let Some(folder) = open.pop() {
-                for entry in
-                    fs::read_dir(std::ffi::OsStr::from_bytes(&folder)).into_iter().flatten().flatten()
-                {
-                    let Ok(meta) = entry.metadata() else { continue };
-                    let path = entry.path().into_os_string().into_vec();
-                    let changed_ns =
-                        meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec());
-                    if meta.is_dir() {
-                        if !self.left_out.iter().any(|l| l.as_os_str().as_bytes() == path) {
-                            open.push(path.clone());
-                        }
-                    } else if changed_ns >= since {
-                        changed.push(path.clone());
-                    }
-                    there.insert(path);
-                }
-            }
-            for (path, is_folder) in before.iter().rev() {
-                if !there.contains(path) && *path != root {
-                    self.known.remove(path);
-                    self.tell(
-                        if *is_folder { Op::Rmdir } else { Op::Delete },
-                        Phase::Synthetic,
-                        path.clone(),
-                        now,
-                    );
-                }
-            }
-            let before: HashSet<Vec<u8>> = before.into_iter().map(|(path, _)| path).collect();
-            self.learn_and_tell(&root, now);
-            for path in changed.into_iter().filter(|p| before.contains(p)) {
-                self.tell(Op::Write, Phase::Synthetic, path, now);
-            }
+        // First the watches, then the comparison: nothing may be known of what it has to find.
+        let known = std::mem::replace(&mut self.known, Known::new(0));
+        for root in self.folders.roots.clone() {
+            self.learn(&root, &mut |_, _, _| {});
+        }
+        self.known = known;
+        for found in self.known.compare(&self.folders, wall_ns()) {
+            self.tell(found.op, Phase::Synthetic, found.path, now);
         }
     }
 
@@ -275,7 +234,7 @@ impl Inotify {
             self.take(raw, now);
         }
         if raws.is_empty() {
-            self.complete_wall_ns = wall;
+            self.known.complete(wall);
             self.left(now);
         }
         if raws.iter().map(Raw::bytes_max).sum::<usize>() + EVENT_BYTES_MAX < READ_BYTES {
@@ -332,7 +291,10 @@ impl Inotify {
             // Nobody writes to a folder; somebody set its time.
             self.tell(Op::Attribute, Phase::Observed, path, now);
         } else if raw.mask.contains(ReadFlags::MODIFY) {
-            self.writes.modified(path.clone(), record(Op::Write, Phase::Observed, path, now, self.read_ns));
+            let write = record(Op::Write, Phase::Observed, path.clone(), now, self.read_ns);
+            if self.is_news(&write) {
+                self.writes.modified(path, write);
+            }
         } else if raw.mask.contains(ReadFlags::CLOSE_WRITE) {
             self.writes.closed(&path, |write| self.ready.push_back(Ready::Item(write)));
         } else if raw.mask.contains(ReadFlags::ATTRIB) {
@@ -345,22 +307,23 @@ impl Inotify {
         let Some((_, old, _)) = self.leaving.take_if(|(c, _, _)| *c == cookie) else {
             self.left(now);
             self.known.add(&path, is_folder);
-            self.tell(Op::Rename, Phase::Observed, Vec::new(), now);
-            if let Some(Ready::Item(Item::Record(record))) = self.ready.back_mut() {
-                record.path.target.clone_from(&path);
-            }
+            let mut arrival = record(Op::Rename, Phase::Observed, Vec::new(), now, self.read_ns);
+            arrival.path.target.clone_from(&path);
+            self.tell_record(arrival);
             return self.learn(&path, &mut |_, _, _| {});
         };
         self.writes.closed(&old, |write| self.ready.push_back(Ready::Item(write)));
+        let mut rename = record(Op::Rename, Phase::Observed, old.clone(), now, self.read_ns);
+        rename.path.target.clone_from(&path);
+        let is_repeat = self.known.is_repeat(&rename);
         self.known.moved(&old, &path);
         if is_folder {
             for folder in self.watches.values_mut().filter(|f| is_within(f, &old)) {
                 *folder = [path.as_slice(), folder.get(old.len()..).unwrap_or_default()].concat();
             }
         }
-        self.tell(Op::Rename, Phase::Observed, old, now);
-        if let Some(Ready::Item(Item::Record(record))) = self.ready.back_mut() {
-            record.path.target = path;
+        if !is_repeat {
+            self.tell_record(rename);
         }
     }
 
@@ -377,9 +340,23 @@ impl Inotify {
         self.tell(Op::Rename, Phase::Observed, path, now);
     }
 
+    /// Whether no comparison has told the same; it is told then.
+    fn is_news(&mut self, record: &KernelRecord) -> bool {
+        let is_news = record.phase == Phase::Synthetic || !self.known.is_repeat(record);
+        let wall = wall_ns();
+        let paths = [&record.path.path, &record.path.target];
+        paths.into_iter().filter(|p| !p.is_empty()).for_each(|p| self.known.told(p, wall));
+        is_news
+    }
+
     fn tell(&mut self, op: Op, phase: Phase, path: Vec<u8>, now: i64) {
-        let record = record(op, phase, path, now, self.read_ns);
-        self.ready.push_back(Ready::Item(Item::Record(Box::new(record))));
+        self.tell_record(record(op, phase, path, now, self.read_ns));
+    }
+
+    fn tell_record(&mut self, record: KernelRecord) {
+        if self.is_news(&record) {
+            self.ready.push_back(Ready::Item(Item::Record(Box::new(record))));
+        }
     }
 
     fn flush_writes(&mut self, up_to_ns: i64) {

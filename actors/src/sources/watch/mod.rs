@@ -72,7 +72,8 @@ impl Watch {
 
     fn source(&self) -> Result<Box<dyn KernelSource>, Unavailable> {
         let inotify = || Inotify::open(&self.folders, &self.left_out);
-        let options = FanotifyOptions { unlimited_queue: true, own_process: true };
+        let (folders, left_out) = (self.folders.clone(), self.left_out.clone());
+        let options = FanotifyOptions { unlimited_queue: true, own_process: true, folders, left_out };
         match self.with {
             WatchWith::Fanotify => Ok(Box::new(Fanotify::open(options)?)),
             WatchWith::Inotify => Ok(Box::new(inotify()?)),

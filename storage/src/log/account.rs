@@ -1,7 +1,38 @@
-//! Source sequences that are missing, as ranges.
+//! What is known of a kernel source: its life, how far it is accounted for, and what is missing.
 
-use semj_storage::log::control::RANGES_MAX;
 use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// Missing ranges kept in an account; older ones are forgotten.
+pub const RANGES_MAX: usize = 64;
+
+/// See the module. Every sequence up to `last_sequence` is a record of the journal, or counted as lost.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Account {
+    /// Which boot the sequences belong to; nil where unknown.
+    pub boot_id: Uuid,
+    /// Which life of the source, counted by the journal from 1 on; 0 before the first.
+    pub incarnation: u64,
+    /// Records journaled in this life.
+    pub records: u64,
+    /// Highest source sequence accounted for, as a record or as missing; 0: none.
+    pub last_sequence: u64,
+    /// Newest boot-time clock of its records, ns.
+    pub newest_boot_ns: i64,
+    /// Records known to be missing in this life.
+    pub lost: u64,
+    /// Gaps of unknown length in this life.
+    pub unknown_gaps: u64,
+    /// The newest missing sequences.
+    pub missing: Ranges,
+}
+
+impl Account {
+    /// Whether it speaks of this life.
+    pub fn is_of(&self, boot_id: &Uuid, incarnation: u64) -> bool {
+        (&self.boot_id, self.incarnation) == (boot_id, incarnation)
+    }
+}
 
 /// The newest missing ranges. Older ones are forgotten: a record that comes that late is taken for one of another epoch,
 /// never for a repetition.
@@ -17,6 +48,16 @@ impl Ranges {
     /// First and last sequence of each range, in order.
     pub fn pairs(&self) -> Vec<(u64, u64)> {
         self.0.iter().map(|(first, last)| (*first, *last)).collect()
+    }
+
+    /// How many ranges.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Adds a range behind all others.
@@ -42,6 +83,9 @@ impl Ranges {
         }
         if sequence < last {
             self.0.insert(sequence + 1, last);
+        }
+        while self.0.len() > RANGES_MAX {
+            self.0.pop_first();
         }
         true
     }

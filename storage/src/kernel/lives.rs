@@ -1,6 +1,7 @@
 //! Which life of the kernel's counters a record belongs to, from the newest records alone.
 
-use semj_storage::kernel::Instance;
+use super::layout::get;
+use super::{CHECKSUM_AT, Instance};
 use std::collections::VecDeque;
 
 /// Records remembered.
@@ -21,10 +22,10 @@ struct Seen {
 /// See the module.
 ///
 /// A number that comes again is the same record where its checksum is the same, and begins a new life where it is not. One
-/// that was not seen and is smaller than the newest is a late record if it has neighbours among the newest and its time fits between them. What comes
-/// again from further back begins a new life: a record may come twice then, but none is ever lost.
+/// that was not seen and is smaller than the newest is a late record if it has neighbours among the newest and its time fits
+/// between them. What comes again from further back begins a new life: a record may come twice then, but none is ever lost.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lives {
+pub struct Lives {
     boot: Option<String>,
     number: u64,
     current: Option<Instance>,
@@ -33,40 +34,43 @@ pub(super) struct Lives {
 }
 
 impl Lives {
-    pub(super) fn new(boot: Option<&str>) -> Self {
+    /// Nothing was seen yet. `boot` names the first life; without it each is known by its first record.
+    pub fn new(boot: Option<&str>) -> Self {
         Lives { boot: boot.map(str::to_owned), ..Lives::default() }
     }
 
-    pub(super) fn boot(&self) -> Option<String> {
+    /// The name that was given.
+    pub fn boot(&self) -> Option<String> {
         self.boot.clone()
     }
 
-    pub(super) fn with_boot(self, boot: Option<String>) -> Self {
+    /// With this name instead.
+    #[must_use]
+    pub fn with_boot(self, boot: Option<String>) -> Self {
         Lives { boot, ..self }
     }
 
     /// How many lives were seen.
-    pub(super) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         self.number
     }
 
     /// The next record begins a new life, whatever it is.
-    pub(super) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.current = None;
         self.newest.clear();
         self.max_id = 0;
     }
 
     /// The checksum of the newest record.
-    pub(super) fn newest_checksum(&self) -> Option<u32> {
+    pub fn newest_checksum(&self) -> Option<u32> {
         self.newest.back().map(|seen| seen.checksum)
     }
 
     /// Whether a record begins a new life.
-    pub(super) fn begins_with(&self, record: &[u8]) -> bool {
-        let number =
-            |at: usize| record.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
-        let checksum = record.get(84..88).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
+    pub fn begins_with(&self, record: &[u8]) -> bool {
+        let number = |at| u64::from_le_bytes(get(record, at));
+        let checksum = u32::from_le_bytes(get(record, CHECKSUM_AT));
         self.begins(Seen { event_id: number(0), ktime: number(16) as i64, checksum })
     }
 
@@ -96,9 +100,25 @@ impl Lives {
     }
 
     /// The life of a record, and whether it begins with it.
-    pub(super) fn of(&mut self, record: &[u8], event_id: u64, ktime: i64, checksum: u32) -> (Instance, bool) {
+    pub fn of(&mut self, record: &[u8], event_id: u64, ktime: i64, checksum: u32) -> (Instance, bool) {
+        let is_new = self.begins(Seen { event_id, ktime, checksum });
+        self.put(record, event_id, ktime, checksum, is_new)
+    }
+
+    /// The same where somebody remembers more records than these, and knows that this one begins no life.
+    pub(super) fn of_known(&mut self, record: &[u8], event_id: u64, ktime: i64, checksum: u32) -> Instance {
+        self.put(record, event_id, ktime, checksum, self.current.is_none()).0
+    }
+
+    fn put(
+        &mut self,
+        record: &[u8],
+        event_id: u64,
+        ktime: i64,
+        checksum: u32,
+        is_new: bool,
+    ) -> (Instance, bool) {
         let seen = Seen { event_id, ktime, checksum };
-        let is_new = self.begins(seen);
         if is_new {
             self.number += 1;
             self.newest.clear();
@@ -121,7 +141,8 @@ impl Lives {
         (instance, is_new)
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// As bytes that [`Lives::decode`] reads; at most 1,600.
+    pub fn encode(&self, out: &mut Vec<u8>) {
         let (name, bits) = self.current.as_ref().map_or(("", u64::MAX), |i| (i.name(), i.bits()));
         let name = name.get(..name.len().min(255)).unwrap_or_default();
         for n in [self.number, self.max_id, bits] {
@@ -136,7 +157,8 @@ impl Lives {
         }
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// From the bytes of [`Lives::encode`], without the name that was given.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let (name_len, count) = (usize::from(*bytes.get(24)?), usize::from(*bytes.get(25)?));
         let (name, rest) = bytes.get(26..)?.split_at_checked(name_len)?;
