@@ -98,11 +98,11 @@ fn what_each_call_did_is_told_in_the_order_of_the_calls() {
     let Some(world) = world() else { return };
     fs::write(world.path("w/old"), "12345").unwrap();
     let script = "mkdir d; echo x > d/a; echo y >> d/a; mv d/a d/b; ln d/b c; ln -s nowhere l; chmod 600 c; : > old; \
-                  rm c; rm d/b; rmdir d; mkfifo p";
+                  rm c; rm d/b; rmdir d; mkfifo p; echo 2 > old; truncate -s 9 old; truncate -s 9 old";
     let output = sh(&world, script);
     assert!(output.status.success());
     let expected = "mkdir d|create d/a|write d/a|write d/a|rename d/a|hardlink c|symlink l|chmod c|truncate old|\
-                    delete c|delete d/b|rmdir d|create p";
+                    delete c|delete d/b|rmdir d|create p|write old|truncate old";
     assert_eq!(effects(&world).join("|"), expected);
     let named = |kind: &str| events(&world, &["--type", kind]).remove(0);
     let root = fs::canonicalize(world.path("w")).unwrap();

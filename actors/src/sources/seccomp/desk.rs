@@ -27,6 +27,9 @@ use std::time::Duration;
 const FIRST_LOOK_NS: i64 = 1_000_000;
 /// An unknown call that nothing was found out about for so long stays unknown, in nanoseconds.
 const UNKNOWN_AFTER_NS: i64 = 1_000_000_000;
+/// A call that changes an object changes size and times one after the other; so long after its entry all of them are what they will
+/// be, in nanoseconds.
+const WHOLE_AFTER_NS: i64 = 20_000_000;
 /// How often, and how far apart, a call that is met at its place is looked at while the other waits.
 const MEETS_LOOKS: u32 = 40;
 /// For each file that is followed, all of them are looked at so much more seldom, in nanoseconds: a twentieth of the time.
@@ -277,7 +280,13 @@ impl Desk {
     fn settle(&mut self, unknown: Unknown, has_left: bool) -> Option<Unknown> {
         let after = unknown.plan.looks();
         let judgement = aim::judge(unknown.plan.aim, unknown.before, after, unknown.is_fresh);
-        if judgement != Judgement::Done && !has_left {
+        let is_whole = match unknown.plan.aim {
+            aim::Aim::Cut | aim::Aim::Change(_) => {
+                boot_ns().cast_signed() - unknown.entered_ns > WHOLE_AFTER_NS
+            }
+            _ => true,
+        };
+        if !has_left && !(judgement == Judgement::Done && is_whole) {
             return Some(unknown);
         }
         self.conclude(unknown, judgement, after);
@@ -286,7 +295,7 @@ impl Desk {
 
     /// Puts into the line what a call came to.
     fn conclude(&mut self, unknown: Unknown, judgement: Judgement, after: Looks) {
-        let Unknown { slot, plan, before, who, entered_ns, .. } = unknown;
+        let Unknown { slot, waiting, plan, before, who, entered_ns, .. } = unknown;
         let (path, target) = plan.paths();
         let mut records = Vec::new();
         let there = match (after, before) {
@@ -294,7 +303,12 @@ impl Desk {
             _ => None,
         };
         let is_told = match judgement {
-            Judgement::Done => !(plan.aim == aim::Aim::Cut && was_empty(before)),
+            // A file that is cut to the length it has is touched, and no more.
+            Judgement::Done => match plan.aim {
+                aim::Aim::Cut => !was_empty(before),
+                aim::Aim::Change(Op::Truncate) => first(before).map(|s| s.size) != length(&waiting),
+                _ => true,
+            },
             Judgement::Nothing => false,
             Judgement::Unclear => true,
         };
@@ -327,6 +341,8 @@ impl Desk {
             && state.kind() == FileType::RegularFile
         {
             let now_ns = boot_ns().cast_signed();
+            // Whoever had it open before may have written, too; of writes only the first is told.
+            self.follows.give_up(state.object());
             if state.size > 0 {
                 records.push(written(path, &state, who, (entered_ns, now_ns)));
             } else {
@@ -440,6 +456,11 @@ fn first(looks: Looks) -> Option<State> {
         [Look::There(state), _] => Some(state),
         _ => None,
     }
+}
+
+/// The length that a call cuts a file to.
+fn length(waiting: &Waiting) -> Option<u64> {
+    waiting.arguments.get(1).copied()
 }
 
 fn was_empty(before: Looks) -> bool {
