@@ -43,9 +43,14 @@ fn paced(folder: &Path, files: u32) {
     }
 }
 
+/// One source alone, without a witness.
 fn observed(journal: &Path, folder: &Path, source: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_semj"));
-    command.arg("-j").arg(journal).args(["--json", "run", "--source", source, "--"]).current_dir(folder);
+    command
+        .arg("-j")
+        .arg(journal)
+        .args(["--json", "run", "--source", source, "--witness", "none", "--"])
+        .current_dir(folder);
     command
 }
 
@@ -95,8 +100,10 @@ fn main() {
     let table = Table::new("observe", scratch.path());
     let exe = std::env::current_exe().unwrap();
     let (files, rounds) = if args.quick { (5_000, 3) } else { (20_000, 5) };
-    let sources: Vec<&str> =
-        ["none", "inotify", "fanotify", "ebpf"].into_iter().filter(|s| is_there(s, &scratch)).collect();
+    let sources: Vec<&str> = ["none", "inotify", "fanotify", "seccomp", "ebpf"]
+        .into_iter()
+        .filter(|s| is_there(s, &scratch))
+        .collect();
     let plain = || Command::new(&exe);
     let mut bare = [Runs::default(), Runs::default(), Runs::default()];
     for source in &sources {

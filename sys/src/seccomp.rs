@@ -11,6 +11,12 @@ use std::sync::atomic::Ordering;
 
 /// Bytes of a [`Hand`], which is more than any kernel writes there.
 pub const HAND_BYTES: usize = 4096;
+/// Bytes of it that the kernel may write.
+const NOTICE_BYTES: usize = 1024;
+/// Where it counts calls that somebody else let go.
+const PASSED: usize = HAND_BYTES - 8;
+/// Where it says which turn its owner is at.
+const TURN: usize = HAND_BYTES - 16;
 /// What the filter answers for calls that go on by themselves, and for those that wait for the listener.
 pub const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 /// See [`ALLOW`].
@@ -112,9 +118,10 @@ impl Hand {
     /// # Errors
     /// `ENOENT` when the caller has ended, `EINTR` after a signal: there may be another.
     pub fn receive(&mut self, listener: BorrowedFd<'_>) -> io::Result<Waiting> {
-        let place = self.0.place(0, HAND_BYTES).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let place =
+            self.0.place(0, NOTICE_BYTES).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         // SAFETY: the mapping is that long, and `self` is borrowed for writing.
-        unsafe { place.as_ptr().write_bytes(0, HAND_BYTES) };
+        unsafe { place.as_ptr().write_bytes(0, NOTICE_BYTES) };
         let at = place.cast::<libc::seccomp_notif>();
         // SAFETY: the place is aligned to a page, zero as the kernel wants it, and longer than what it writes.
         let returned =
@@ -133,22 +140,51 @@ impl Hand {
     /// Lets the call in hand go on as if nobody had asked, and empties the hand.
     ///
     /// # Errors
-    /// `ENOENT` when nobody waits for it any more: the caller was killed or interrupted, and the call was not made.
+    /// `ENOENT` when nobody waits for it any more: the caller was killed or interrupted, and the call was not made; or
+    /// somebody else has let it go.
     pub fn go_on(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
-        let mut answer = libc::seccomp_notif_resp {
-            id: self.id(),
-            val: 0,
-            error: 0,
-            flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
-        };
-        let place = &raw mut answer;
-        // SAFETY: the structure is as long as the command says and outlives the call.
-        let returned = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, place) };
-        let sent = done(libc::c_long::from(returned));
+        let sent = self.pass(listener, self.id());
         if let Some(id) = self.0.atomic64(0) {
             id.store(0, Ordering::SeqCst);
         }
         sent
+    }
+
+    /// Lets the call with this id go on, which is in a hand that somebody else empties.
+    ///
+    /// # Errors
+    /// As [`Hand::go_on`].
+    pub fn pass(&self, listener: BorrowedFd<'_>, id: u64) -> io::Result<()> {
+        let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+        let mut answer = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
+        let place = &raw mut answer;
+        // SAFETY: the structure is as long as the command says and outlives the call.
+        let returned = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, place) };
+        done(libc::c_long::from(returned))
+    }
+
+    /// Its owner begins this turn of his work, which must be over soon; 0: he waits for something to do.
+    pub fn set_turn(&self, turn: u64) {
+        if let Some(place) = self.0.atomic64(TURN) {
+            place.store(turn, Ordering::SeqCst);
+        }
+    }
+
+    /// Which turn its owner is at; 0 when he waits for something to do.
+    pub fn turn(&self) -> u64 {
+        self.0.atomic64(TURN).map_or(0, |turn| turn.load(Ordering::SeqCst))
+    }
+
+    /// So many more calls went on that the hand's owner did not see.
+    pub fn add_passed(&self, calls: u64) {
+        if let Some(passed) = self.0.atomic64(PASSED) {
+            passed.fetch_add(calls, Ordering::SeqCst);
+        }
+    }
+
+    /// How many calls went on that the hand's owner did not see.
+    pub fn passed(&self) -> u64 {
+        self.0.atomic64(PASSED).map_or(0, |passed| passed.load(Ordering::SeqCst))
     }
 }
 

@@ -53,25 +53,31 @@ impl Observer {
         &self.rung.coverage
     }
 
-    /// Whether it watches only a process that was started under its filter, whose listener [`Observer::listen`] gets.
+    /// Whether it still needs the listener of a process that came under its filter: [`Observer::listen`] gets that.
     pub fn needs_listener(&self) -> bool {
         self.rung.listen.is_some()
     }
 
-    /// Takes the listener of the process that is to be followed, and a socket to the process that keeps the tool alive
-    /// when this one is gone.
+    /// Takes the listener of the process that is to be followed, and a socket to the process that lets its calls go when this
+    /// one is gone; without such a keeper they fail then. Where no listener is needed, both are closed.
     ///
     /// # Errors
     /// When the operating system refuses memory, a descriptor or a thread, or the keeper does not answer.
-    pub fn listen(&self, listener: Listener, keeper: Option<OwnedFd>) -> io::Result<()> {
-        self.rung.listen.as_ref().map_or(Ok(()), |listen| listen(listener, keeper))
+    pub fn listen(&mut self, listener: Listener, keeper: Option<OwnedFd>) -> io::Result<()> {
+        self.rung.listen.take().map_or(Ok(()), |listen| listen(listener, keeper))
     }
 
     /// Follows process `root`, a child of this process that waits, on a thread of its own.
     ///
     /// # Errors
-    /// When the operating system refuses a thread or a tag.
+    /// When the operating system refuses a thread or a tag, or a listener is needed and was not given.
     pub fn start(mut self, emitter: Emitter, call: Call, root: u32, cwd: &Path) -> io::Result<Running> {
+        if self.needs_listener() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "nobody listens to the calls of the process",
+            ));
+        }
         // Made of the call's random id, so that it is nobody else's.
         let tag = call.id.as_u64_pair().0 | 1;
         if let Some(adopt) = &self.rung.adopt {

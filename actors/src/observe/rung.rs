@@ -40,6 +40,9 @@ pub struct Plan {
     pub folders: Vec<PathBuf>,
     /// Folders that are left out: the journal's own.
     pub left_out: Vec<PathBuf>,
+    /// The process to be followed will come under a filter ([`super::come_under`]) and its listener be handed over, so that
+    /// [`Wanted::Seccomp`] can be had.
+    pub under_filter: bool,
     /// A small queue in the kernel, so that tests can overflow it.
     pub limited_queue: bool,
 }
@@ -69,7 +72,7 @@ pub struct Coverage {
 pub(super) type Adopt = Box<dyn Fn(u32, u64) -> std::io::Result<()> + Send>;
 
 /// Watches the calls of a process that was started under a filter.
-pub(super) type Listen = Box<dyn Fn(Listener, Option<OwnedFd>) -> std::io::Result<()> + Send>;
+pub(super) type Listen = Box<dyn FnOnce(Listener, Option<OwnedFd>) -> std::io::Result<()> + Send>;
 
 /// A source that sees all changes in the watched folders, whoever makes them.
 #[derive(Debug)]
@@ -106,7 +109,11 @@ const NEVER: [&str; 3] = [
 pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
     let mut tried = Vec::new();
     let ladder = [Wanted::Ebpf, Wanted::Seccomp, Wanted::Fanotify, Wanted::Inotify, Wanted::Nothing];
-    let steps: Vec<Wanted> = if plan.wanted == Wanted::Auto { ladder.to_vec() } else { vec![plan.wanted] };
+    let can_be_had = |step: &Wanted| *step != Wanted::Seccomp || plan.under_filter;
+    let steps: Vec<Wanted> = match plan.wanted {
+        Wanted::Auto => ladder.into_iter().filter(can_be_had).collect(),
+        wanted => vec![wanted],
+    };
     for step in steps {
         let opened = match step {
             Wanted::Ebpf => ("ebpf", ebpf(plan)),
@@ -304,6 +311,12 @@ fn ebpf(_plan: &Plan) -> Result<Rung, Unavailable> {
 }
 
 fn seccomp(plan: &Plan) -> Result<Rung, Unavailable> {
+    if !plan.under_filter {
+        return Err(Unavailable::new(
+            "a process that comes under its filter before it is followed",
+            "start it so, and set `under_filter`",
+        ));
+    }
     let source = Seccomp::open()?;
     let mut coverage = Coverage {
         source: "seccomp",

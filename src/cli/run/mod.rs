@@ -118,6 +118,7 @@ impl Run {
             witness: self.witness.into(),
             folders,
             left_out: vec![context.path()],
+            under_filter: true,
             ..Plan::default()
         };
         let observed = self.observed(context, &journal, plan, &cwd);
@@ -141,7 +142,7 @@ impl Run {
         plan: Plan,
         cwd: &Path,
     ) -> Result<(u8, Option<String>), Ended> {
-        let observer = Observer::open(plan)
+        let mut observer = Observer::open(plan)
             .map_err(|why| Ended::usage(format!("cannot observe with {:?}: {why}", self.source)))?;
         // From here on signals are the tool's.
         let forward = signals::Forward::install(context.interrupt())

@@ -20,6 +20,10 @@ pub(super) struct Answer {
     pub(super) bell: Arc<OwnedFd>,
     pub(super) shared: Arc<Shared>,
     pub(super) desk: Desk,
+    /// Calls that the keeper let go, as far as they were told.
+    pub(super) passed: u64,
+    /// When that was looked at, BOOTTIME in nanoseconds.
+    pub(super) looked_ns: i64,
     /// Nobody is under the filter any more.
     pub(super) is_over: bool,
 }
@@ -34,12 +38,15 @@ impl Drop for Answer {
 impl Answer {
     /// Until somebody says stop.
     pub(super) fn run(mut self) {
+        let mut turn = 0;
         while !self.shared.stops() {
-            match self.wait() {
-                Ok(true) => self.receive(),
-                Ok(false) => {}
-                Err(_) => return,
+            let Ok(is_called) = self.wait() else { return };
+            turn += 1;
+            self.hand.set_turn(turn);
+            if is_called {
+                self.receive();
             }
+            self.tell_passed();
             if self.desk.next_look_ns().is_some_and(|due| due <= boot_ns().cast_signed()) {
                 self.desk.look();
             }
@@ -48,6 +55,8 @@ impl Answer {
             {
                 self.shared.given(point);
             }
+            // From here on the tool waits because records wait, as it should.
+            self.hand.set_turn(0);
             self.desk.publish();
         }
     }
@@ -82,5 +91,14 @@ impl Answer {
         // An answer that arrives is proof that the caller was there all the time.
         let was_made = self.hand.go_on(self.listener.as_fd()).is_ok();
         self.desk.gone_on(taken, waiting.thread, was_made);
+    }
+
+    /// Tells what the keeper let go meanwhile.
+    fn tell_passed(&mut self) {
+        let (passed, now_ns) = (self.hand.passed(), boot_ns().cast_signed());
+        if passed > self.passed {
+            self.desk.missed(passed - self.passed, self.looked_ns);
+        }
+        (self.passed, self.looked_ns) = (passed, now_ns);
     }
 }

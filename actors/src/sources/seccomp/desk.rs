@@ -14,7 +14,9 @@ use super::line::{Line, Slot};
 use super::place::{Look, State, Walk, gives_privileges};
 use super::plan::{Opening, Plan, Planned, Reading};
 use super::shared::Shared;
-use crate::sources::{KernelRecord, ObjectId, Op, PathInfo, Phase, Who, boot_ns, wall_ns};
+use crate::sources::{
+    Gap, GapCause, KernelRecord, Lost, ObjectId, Op, PathInfo, Phase, Who, boot_ns, wall_ns,
+};
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, statat};
 use semj_sys::seccomp::Waiting;
 use std::collections::HashSet;
@@ -141,6 +143,17 @@ impl Desk {
             After::ForgetThread => self.callers.forget(thread),
             After::ForgetAll => self.callers = Callers::new(),
         }
+    }
+
+    /// So many calls went on unlooked at, since this time.
+    pub(super) fn missed(&mut self, calls: u64, from_ns: i64) {
+        self.line.push_gap(Gap {
+            after: None,
+            lost: Lost::Exactly(calls),
+            from_ns,
+            to_ns: boot_ns().cast_signed(),
+            cause: GapCause::NotObserved,
+        });
     }
 
     /// A call with places: what is there before, and whether there is anything to find out later.

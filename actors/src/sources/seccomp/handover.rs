@@ -34,7 +34,7 @@ pub fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Puts this thread under the filter. True when it gains no privileges any more.
-fn listen() -> io::Result<(OwnedFd, bool)> {
+pub(super) fn listen() -> io::Result<(OwnedFd, bool)> {
     let program = filter::program();
     match seccomp::listen(&program) {
         Err(e) if e.raw_os_error() == Some(Errno::ACCESS.raw_os_error()) => {

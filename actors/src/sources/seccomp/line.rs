@@ -1,7 +1,7 @@
 //! The order of entries: what a call comes to is known later than the call, and is told in its place all the same.
 
 use crate::sources::ready::Ready;
-use crate::sources::{Item, KernelRecord};
+use crate::sources::{Gap, Item, KernelRecord};
 use std::collections::VecDeque;
 
 /// A place in the line.
@@ -35,6 +35,11 @@ impl Line {
     /// Puts at the end what is known already.
     pub(super) fn push(&mut self, record: KernelRecord) {
         self.slots.push_back(Some(vec![ready(record)]));
+    }
+
+    /// Puts at the end that something is missing here.
+    pub(super) fn push_gap(&mut self, gap: Gap) {
+        self.slots.push_back(Some(vec![Ready::Item(Item::Gap(gap))]));
     }
 
     /// Puts a point behind all that was entered so far.

@@ -1,5 +1,6 @@
 //! seccomp user notification: calls of a tool that was started under a filter wait until they have been looked at. It needs
-//! no privileges, and nothing can be lost: a call whose record is not taken is not made yet.
+//! no privileges, and nothing gets lost: a call whose record is not taken is not made yet. Only where this process hangs for more
+//! than a second with a call in hand, calls go on unlooked at, and are counted.
 //!
 //! The filter is handed down to all that comes from the tool. A call is told when it is entered; what it came to is found out
 //! by looking at its places before and after. So a record is there only for what had an effect, and says `intent` where that
@@ -33,8 +34,8 @@ use answer::Answer;
 use desk::Desk;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{MemfdFlags, Mode, fchmod, fstat, ftruncate, memfd_create};
-use semj_sys::seccomp::{HAND_BYTES, Hand, take_turns};
+use rustix::fs::{MemfdFlags, Mode, fchmod, fstat, memfd_create};
+use semj_sys::seccomp::take_turns;
 use shared::Shared;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -106,9 +107,7 @@ impl Watch {
     /// # Errors
     /// When the operating system refuses memory, a descriptor or a thread, or the keeper does not answer.
     pub fn begin(&self, listener: Listener, keeper: Option<OwnedFd>) -> io::Result<()> {
-        let file = memfd_create("semj-hand", MemfdFlags::CLOEXEC)?;
-        ftruncate(&file, HAND_BYTES as u64)?;
-        let hand = Hand::map(file.as_fd())?;
+        let (file, hand) = keeper::new_hand()?;
         if let Some(keeper) = &keeper {
             keeper::employ(keeper, listener.fd.as_fd(), file.as_fd())?;
         }
@@ -125,6 +124,8 @@ impl Watch {
             bell: self.0.bell.clone(),
             shared,
             desk,
+            passed: 0,
+            looked_ns: super::boot_ns().cast_signed(),
             is_over: false,
         };
         let thread = std::thread::Builder::new().name("semj-answer".into()).spawn(move || answer.run())?;
@@ -152,7 +153,8 @@ impl KernelSource for Seccomp {
     fn caps(&self) -> Caps {
         Caps {
             sequence: Sequencing::BySynchrony,
-            loss: Loss::Impossible,
+            // Only what the keeper had to let go because this process hung.
+            loss: Loss::Counted,
             pid: Pid::Thread,
             result: false,
             kernel_time: false,
