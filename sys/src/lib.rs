@@ -1,4 +1,5 @@
-//! The few system calls of Linux that semj needs and no safe crate offers: fanotify, files by handle, and bpf.
+//! The few system calls of Linux that semj needs and no safe crate offers: fanotify, files by handle, bpf,
+//! and shared pages.
 //!
 //! This is the only package with `unsafe` code. Each block says why it is sound; each function is safe to call with
 //! any arguments and gives back either an owned descriptor or the error of the call. It decides nothing.
@@ -7,6 +8,8 @@
 pub mod bpf;
 pub mod fanotify;
 pub mod handle;
+mod mapping;
+pub mod page;
 #[cfg(feature = "ebpf")]
 pub mod ring;
 
