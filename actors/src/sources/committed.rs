@@ -1,6 +1,6 @@
 //! Writes a stream of kernel records with a committed length, and wakes who reads it.
 
-use super::head_page::{CLOCK_AT, DATA_AT, LENGTH_AT, SLEEPS_AT, WAKES_AT, clock_bytes};
+use super::head_page::{CLOCK_AT, DATA_AT, LAPS_AT, LENGTH_AT, SLEEPS_AT, WAKES_AT, clock_bytes};
 use rustix::thread::futex;
 use semj_storage::log::control::ClockAnchor;
 use semj_sys::page::{PAGE_BYTES, Page};
@@ -43,11 +43,15 @@ impl CommittedWriter {
     /// When it cannot be made, written or mapped, or is too small for anything.
     pub fn create(path: &Path, capacity: u64) -> io::Result<Self> {
         let is_device = std::fs::metadata(path).is_ok_and(|m| !m.is_file());
-        let file =
-            File::options().read(true).write(true).create(!is_device).truncate(!is_device).open(path)?;
+        let file = File::options().read(true).write(true).create(!is_device).truncate(false).open(path)?;
+        // Who reads it notices that it is another one.
+        let mut laps = [0; 8];
+        let _ = file.read_exact_at(&mut laps, LAPS_AT as u64);
+        let laps = u64::from_le_bytes(laps).wrapping_add(1);
         let capacity = if is_device {
             rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))?.saturating_sub(DATA_AT)
         } else {
+            file.set_len(0)?;
             file.set_len(DATA_AT.saturating_add(capacity))?;
             capacity
         };
@@ -58,6 +62,7 @@ impl CommittedWriter {
             ));
         }
         file.write_all_at(&[0; PAGE_BYTES], 0)?;
+        file.write_all_at(&laps.to_le_bytes(), LAPS_AT as u64)?;
         let page = Page::map(file.as_fd(), true)?;
         file.write_all_at(&1u32.to_le_bytes(), WAKES_AT as u64)?;
         Ok(CommittedWriter { file, page, capacity, length: 0 })
@@ -87,6 +92,8 @@ impl CommittedWriter {
             // What is being overwritten is not committed any more.
             self.length = 0;
             self.words()?.0.store(0, Ordering::SeqCst);
+            let laps = self.page.long(LAPS_AT).ok_or(io::ErrorKind::InvalidInput)?;
+            laps.store(u64::from_le(laps.load(Ordering::SeqCst)).wrapping_add(1).to_le(), Ordering::SeqCst);
         }
         self.file.write_all_at(record, DATA_AT + self.length)?;
         self.length += bytes;

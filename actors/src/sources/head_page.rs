@@ -13,6 +13,9 @@ pub(super) const LENGTH_AT: usize = 0;
 pub(super) const SLEEPS_AT: usize = 8;
 /// u32: 1 where the writer wakes who sleeps.
 pub(super) const WAKES_AT: usize = 12;
+/// u64: how often the writer began again at the start. It counts after it took the length back and before it overwrites
+/// anything: who finds the same number before and after reading has read what was committed.
+pub(super) const LAPS_AT: usize = 16;
 /// What the clocks said last, and the checksum of it.
 pub(super) const CLOCK_AT: usize = 64;
 const ANCHOR_BYTES: usize = 44;
@@ -50,7 +53,9 @@ pub(super) fn clock_bytes(anchor: &ClockAnchor) -> Vec<u8> {
     bytes
 }
 
-const _: () = assert!(LENGTH_AT == 0 && SLEEPS_AT + 4 == WAKES_AT && WAKES_AT < CLOCK_AT);
+const _: () = assert!(
+    LENGTH_AT == 0 && SLEEPS_AT + 4 == WAKES_AT && WAKES_AT + 4 == LAPS_AT && LAPS_AT + 8 <= CLOCK_AT
+);
 
 #[cfg(test)]
 mod tests {

@@ -98,6 +98,7 @@ impl OpenSource for SemjTail {
             pending: Vec::new(),
             was_damaged: false,
             was_rewritten: false,
+            laps: None,
             clock: None,
         };
         match from {
@@ -128,15 +129,17 @@ struct Tail {
     was_damaged: bool,
     /// What the next record says of what was lost when the file was rewritten is to be told.
     was_rewritten: bool,
+    /// How often the writer had begun again when the newest bytes were read.
+    laps: Option<u64>,
     /// What the clocks said when that was handed out last.
     clock: Option<ClockAnchor>,
 }
 
 /// Length of the fixed part of a resume point.
-const RESUME_FIXED: usize = 25;
+const RESUME_FIXED: usize = 33;
 /// How a resume point begins: behind a record, or at the start of a file that was rewritten.
-const READ: u8 = 1;
-const REWRITTEN: u8 = 2;
+const READ: u8 = 2;
+const REWRITTEN: u8 = 3;
 
 impl Tail {
     fn resume(&mut self, bytes: &[u8]) {
@@ -153,13 +156,15 @@ impl Tail {
         let boot = self.lives.boot();
         self.lives = lives.with_boot(boot);
         self.was_rewritten = bytes.first() == Some(&REWRITTEN);
+        self.laps = Some(number(25)).filter(|_| !self.was_rewritten);
         (self.offset, self.last_sequence, self.record_start) = (number(1), number(9), number(17));
         // Whether it is still the same file is found out by the first call.
     }
 
     /// Finds out whether the file is still the one that was read; what it is now is read from its start.
-    fn was_rewritten(&mut self) -> io::Result<bool> {
+    fn was_rewritten(&mut self, laps: u64) -> io::Result<bool> {
         let is_same = match self.lives.newest_checksum() {
+            _ if self.laps.is_some_and(|known| known != laps) => false,
             Some(checksum) if self.offset > self.file.start() => {
                 self.file.still_holds(self.record_start, checksum)?
             }
@@ -168,10 +173,11 @@ impl Tail {
         if is_same && self.file.end()? >= self.offset && !self.file.was_replaced(&self.path)? {
             return Ok(false);
         }
+        self.was_rewritten = self.lives.number() > 0 || self.offset > self.file.start();
         self.file.reopen(&self.path)?;
         self.base = self.base.saturating_add(self.offset);
         self.offset = self.file.start();
-        (self.was_damaged, self.was_rewritten) = (false, true);
+        (self.was_damaged, self.laps) = (false, None);
         Ok(true)
     }
 
@@ -355,12 +361,14 @@ impl KernelSource for Tail {
 
     fn next_batch(&mut self, max: usize, out: &mut Vec<Item>) -> io::Result<Progress> {
         self.file.heard();
+        let laps = self.file.laps()?;
         let end = self.file.end()?;
         let bytes = self.file.read(self.offset, end, CHUNK_BYTES)?;
         // Only now: bytes that were overwritten while they were read are not what they seem.
-        if self.was_rewritten()? {
+        if self.was_rewritten(laps)? || self.file.laps()? != laps {
             return Ok(Progress { more: true, passed: self.base });
         }
+        self.laps = Some(laps);
         if !self.pending.is_empty() {
             out.append(&mut self.pending);
             return Ok(Progress { more: true, passed: self.base });
@@ -385,7 +393,8 @@ impl KernelSource for Tail {
     }
 
     fn barrier(&mut self) -> Result<Barrier, NotSupported> {
-        match self.was_rewritten().and_then(|_| self.file.end()) {
+        let laps = self.file.laps();
+        match laps.and_then(|laps| self.was_rewritten(laps)).and_then(|_| self.file.end()) {
             Ok(end) => Ok(Barrier(self.base.saturating_add(end))),
             Err(_) => Err(NotSupported),
         }
@@ -399,6 +408,7 @@ impl KernelSource for Tail {
         bytes.extend_from_slice(&self.offset.to_le_bytes());
         bytes.extend_from_slice(&self.last_sequence.to_le_bytes());
         bytes.extend_from_slice(&self.record_start.to_le_bytes());
+        bytes.extend_from_slice(&self.laps.unwrap_or(0).to_le_bytes());
         self.lives.encode(&mut bytes);
         Resume(bytes)
     }

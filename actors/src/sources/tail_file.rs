@@ -1,6 +1,6 @@
 //! The file, FIFO or block device behind a tail: its end, its bytes, and what tells that it changed.
 
-use super::head_page::{DATA_AT, HEAD_BYTES, HeadPage};
+use super::head_page::{DATA_AT, HEAD_BYTES, HeadPage, LAPS_AT};
 use super::semj_tail::TailForm;
 use super::tail_wakes::Wakes;
 use rustix::fs::{FileType, Mode, OFlags, fstat, stat};
@@ -78,6 +78,15 @@ impl TailFile {
             wakes.watch(path, writer_wakes);
         }
         Ok(())
+    }
+
+    /// How often the writer began again at the start, where it counts that.
+    pub(super) fn laps(&self) -> io::Result<u64> {
+        let mut laps = [0u8; 8];
+        if self.form == TailForm::CommittedLength && !self.is_pipe() {
+            self.file.read_at(&mut laps, LAPS_AT as u64)?;
+        }
+        Ok(u64::from_le_bytes(laps))
     }
 
     /// What the clocks of the writer's machine said last, where it tells.
