@@ -25,6 +25,8 @@ mod offers;
 pub mod procfs;
 mod ready;
 mod record;
+#[cfg(any(feature = "ebpf", feature = "model"))]
+pub(crate) mod ring_sleep;
 mod semj_tail;
 mod sentinel;
 mod tail_file;
