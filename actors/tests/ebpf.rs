@@ -346,3 +346,101 @@ fn calls_that_failed_are_told_as_failed_or_not_at_all() {
         assert_eq!(made.len(), 1, "one of two calls made the folder");
     }
 }
+
+/// A program of a few lines of C; `None` where there is no compiler.
+fn compiled(folder: &Path, source: &str) -> Option<PathBuf> {
+    let (text, program) = (folder.join("tool.c"), folder.join("tool"));
+    fs::write(&text, source).unwrap();
+    let mut cc = Command::new("cc");
+    let output = cc.args(["-O1", "-no-pie", "-o"]).args([&program, &text]).output();
+    if output.as_ref().is_ok_and(|o| o.status.success()) {
+        return Some(program);
+    }
+    println!("skipped: no C compiler here: {output:?}");
+    None
+}
+
+/// Runs a program that says with 77 that this kernel lets it do nothing; what was told, and what was counted.
+fn counted(source: &str) -> Option<(Vec<Item>, u64)> {
+    let ((_keep, folder), (_tools, tools)) = (folder(), folder());
+    let program = compiled(&tools, source)?;
+    let mut source = open(EbpfOptions::default())?;
+    let script = format!("{}; c=$?; [ $c = 77 ] && touch not-here && exit 0; exit $c", program.display());
+    sh(&source, &folder, &script);
+    if folder.join("not-here").exists() {
+        println!("skipped: this kernel does not offer such calls");
+        return None;
+    }
+    let items = drain(&mut source);
+    let counts = gaps(&items, GapCause::NotObserved);
+    assert!(counts.iter().all(|(after, _)| after.is_none()), "none of them has a sequence");
+    Some((items, counts.iter().map(|(_, n)| n).sum()))
+}
+
+#[test]
+fn calls_of_32_bits_are_counted_and_never_taken_for_others() {
+    // `int 0x80` makes a 32-bit call of a 64-bit program, too: its addresses have to be low, which -no-pie sees to.
+    let told = counted(
+        r#"
+        static char name[] = "by32", none[] = "none/none", buffer[16];
+        static long call(long number, long a, long b, long c) {
+            long result;
+            __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c)
+                             : "memory", "r8", "r9", "r10", "r11");
+            return result;
+        }
+        int main(void) {
+            long file = call(5, (long)name, 0x41, 0600);
+            if (file < 0) return 77;
+            call(4, file, (long)name, 4);
+            call(5, (long)name, 0, 0);
+            call(5, (long)none, 0x41, 0600);
+            call(85, (long)name, (long)buffer, 16);
+            call(82, 0, 0, 0);
+            return call(10, (long)name, 0, 0) != 0;
+        }"#,
+    );
+    let Some((items, count)) = told else { return };
+    // Number 85 makes a file in 64 bits and reads a link in 32; 82 renames and waits.
+    assert_eq!(count, 3, "made, written and removed; neither opened to read nor failed");
+    let files: Vec<_> =
+        records(&items).into_iter().filter(|r| r.op != Op::Exec && r.op != Op::Fork).collect();
+    assert!(files.iter().all(|r| r.op == Op::Exit), "{files:?}");
+}
+
+#[test]
+fn requests_to_io_uring_are_counted() {
+    let told = counted(
+        r#"
+        #include <fcntl.h>
+        #include <linux/io_uring.h>
+        #include <string.h>
+        #include <sys/mman.h>
+        #include <sys/syscall.h>
+        #include <unistd.h>
+        int main(void) {
+            struct io_uring_params p;
+            memset(&p, 0, sizeof p);
+            int ring = syscall(__NR_io_uring_setup, 8, &p);
+            if (ring < 0) return 77;
+            char *sq = mmap(0, p.sq_off.array + 32, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQ_RING);
+            struct io_uring_sqe *sqes =
+                mmap(0, 8 * sizeof *sqes, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQES);
+            if (sq == MAP_FAILED || sqes == MAP_FAILED) return 77;
+            for (int n = 0; n < 3; n++) {
+                memset(&sqes[n], 0, sizeof *sqes);
+                sqes[n].opcode = n == 2 ? IORING_OP_UNLINKAT : IORING_OP_OPENAT;
+                sqes[n].fd = AT_FDCWD;
+                sqes[n].addr = (unsigned long)"queued";
+                sqes[n].len = n == 2 ? 0 : 0600;
+                sqes[n].open_flags = n == 0 ? O_CREAT | O_WRONLY : 0;
+                ((unsigned *)(sq + p.sq_off.array))[n] = n;
+                *(volatile unsigned *)(sq + p.sq_off.tail) = n + 1;
+                if (syscall(__NR_io_uring_enter, ring, 1, n + 1, IORING_ENTER_GETEVENTS, 0, 0) != 1) return 77;
+            }
+            return access("queued", F_OK) == 0;
+        }"#,
+    );
+    let Some((_, count)) = told else { return };
+    assert_eq!(count, 2, "made and removed, but not opened to read");
+}

@@ -11,7 +11,7 @@ mod rung;
 mod touched;
 mod tree;
 
-pub use events::{EFFECT_OF, TAG_EXTERNAL, TAG_OBSERVED, TAG_ORPHAN};
+pub use events::{ATTEMPT_OF, EFFECT_OF, TAG_EXTERNAL, TAG_FAILED, TAG_OBSERVED, TAG_ORPHAN};
 pub use judge::{Evidence, Judge, Verdict};
 pub use observer::{Finished, Observer, Running};
 pub use rung::{Coverage, Plan, Wanted};

@@ -109,6 +109,8 @@ pub struct Finished {
     pub touched: Touched,
     /// How many effects in the watched folders were somebody else's.
     pub external: u64,
+    /// How many calls would have changed a file and failed, where the source tells them.
+    pub failed_calls: u64,
     /// How many processes there were.
     pub processes: u64,
     /// Processes that still ran when the call had returned, with their names.
@@ -247,6 +249,8 @@ impl Work {
                 match verdict {
                     Verdict::Elsewhere => return,
                     Verdict::Call(_) if is_process(record.op) => {}
+                    // An attempt is no effect, whoever made it.
+                    _ if record.has_failed() => self.finished.failed_calls += 1,
                     Verdict::External => self.finished.external += 1,
                     Verdict::Call(_) => self.finished.touched.add(&record),
                 }

@@ -84,7 +84,7 @@ pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
     let steps: Vec<Wanted> = if plan.wanted == Wanted::Auto { ladder.to_vec() } else { vec![plan.wanted] };
     for step in steps {
         let opened = match step {
-            Wanted::Ebpf => ("ebpf", ebpf()),
+            Wanted::Ebpf => ("ebpf", ebpf(plan)),
             Wanted::Fanotify => ("fanotify", fanotify(plan)),
             Wanted::Inotify => ("inotify", inotify(plan)),
             Wanted::Nothing | Wanted::Auto => ("none", Ok(nothing())),
@@ -166,9 +166,14 @@ fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
 }
 
 #[cfg(feature = "ebpf")]
-fn ebpf() -> Result<Rung, Unavailable> {
+fn ebpf(plan: &Plan) -> Result<Rung, Unavailable> {
     use crate::sources::ebpf::{Ebpf, EbpfOptions};
-    let source = Ebpf::open(EbpfOptions::default())?;
+    let mut options = EbpfOptions::default();
+    if plan.limited_queue {
+        // Two pages, which nobody empties but the observing thread.
+        (options.ring_bytes, options.reads_by_itself) = (1 << 13, false);
+    }
+    let source = Ebpf::open(options)?;
     let tags = source.tags().map_err(|e| {
         Unavailable::new("one more open file", "raise the limit of open files (ulimit -n)").because(&e)
     })?;
@@ -177,16 +182,17 @@ fn ebpf() -> Result<Rung, Unavailable> {
         lineage: "tags inherited in the kernel",
         observed: texts(&[
             "calls of the tool's processes that succeeded and made, wrote, cut, renamed, linked or removed files or changed their attributes, with result and time",
+            "calls of theirs that would have done so and failed, as attempts",
             "each process that began, ran another program or ended",
         ]),
         not_observed: [
             &texts(&NEVER)[..],
             &texts(&[
                 "changes by others",
-                "calls that failed",
+                "opening to read that failed, and calls that were interrupted",
                 "writes to an open file after the first one",
-                "io_uring and 32-bit calls",
-                "folders beyond 16 levels, names beyond 63 bytes, paths beyond 255",
+                "io_uring and 32-bit calls: those that may have changed files are counted, as a gap",
+                "folders beyond 16 levels, names beyond 62 bytes, paths beyond 254",
             ]),
         ]
         .concat(),
@@ -197,7 +203,7 @@ fn ebpf() -> Result<Rung, Unavailable> {
 }
 
 #[cfg(not(feature = "ebpf"))]
-fn ebpf() -> Result<Rung, Unavailable> {
+fn ebpf(_: &Plan) -> Result<Rung, Unavailable> {
     Err(crate::sources::no_ebpf())
 }
 

@@ -53,6 +53,9 @@ impl Report<'_> {
                 out::count(f.external)
             );
         }
+        if f.failed_calls > 0 {
+            let _ = writeln!(text, "  {} calls that failed", out::count(f.failed_calls));
+        }
         if f.gaps > 0 {
             let _ = writeln!(text, "  {} gaps, {} or more records missing", f.gaps, out::count(f.lost));
         }
@@ -95,6 +98,7 @@ impl Report<'_> {
             "processes": f.processes,
             "effects": f.touched.effects(),
             "external_changes": f.external,
+            "failed_calls": f.failed_calls,
             "gaps": f.gaps,
             "lost": f.lost,
             "complete": f.is_complete,

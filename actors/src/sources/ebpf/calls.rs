@@ -88,7 +88,7 @@ pub(super) const O_CREAT: i32 = 0x40;
 pub(super) const O_TRUNC: i32 = 0x200;
 
 /// The requests of io_uring that may change files, by their numbers: they are counted.
-pub(super) const QUEUED: [i32; 13] = [2, 5, 17, 23, 30, 35, 36, 37, 38, 39, 55, 61, 63];
+pub(super) const QUEUED: [i32; 12] = [2, 5, 17, 23, 30, 35, 36, 37, 38, 39, 55, 61];
 /// Those that open.
 pub(super) const QUEUED_OPEN: [i32; 2] = [18, 28];
 
