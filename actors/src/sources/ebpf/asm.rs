@@ -28,6 +28,8 @@ pub(super) struct Asm {
     code: Vec<u64>,
     jumps: Vec<(usize, String)>,
     labels: HashMap<String, usize>,
+    /// Registers that may have to be set, to what, and where it goes on: behind the end of the program.
+    aside: Vec<(u8, i32, usize)>,
 }
 
 impl Asm {
@@ -161,9 +163,11 @@ impl Asm {
     pub(super) fn if_above(&mut self, a: u8, value: i32, label: &str) {
         self.jump_by(0x25, a, 0, value, label);
     }
-    /// `if a <= value goto label`, both without sign
-    pub(super) fn if_at_most(&mut self, a: u8, value: i32, label: &str) {
-        self.jump_by(0xB5, a, 0, value, label);
+    /// `if a > value { a = otherwise }`, without sign. What follows is verified with all that `a` may be first, and for
+    /// `otherwise` not again: the other way round each such place would double the work.
+    pub(super) fn limit(&mut self, a: u8, value: i32, otherwise: i32) {
+        self.if_above(a, value, &format!("aside {}", self.aside.len()));
+        self.aside.push((a, otherwise, self.code.len()));
     }
     /// `if a < 0 goto label`
     pub(super) fn if_negative(&mut self, a: u8, label: &str) {
@@ -199,6 +203,12 @@ impl Asm {
     }
     /// The finished program; `None` where a jump leads nowhere or too far.
     pub(super) fn finish(mut self) -> Option<Vec<u64>> {
+        for (n, (register, value, back)) in std::mem::take(&mut self.aside).into_iter().enumerate() {
+            self.label(&format!("aside {n}"));
+            self.set(register, value);
+            self.labels.insert(format!("back {n}"), back);
+            self.jump(&format!("back {n}"));
+        }
         for (at, label) in &self.jumps {
             let to = i64::try_from(*self.labels.get(label)?).ok()?;
             let offset = i16::try_from(to - i64::try_from(*at).ok()? - 1).ok()?;

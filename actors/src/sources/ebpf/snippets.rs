@@ -4,7 +4,7 @@
 //! the record goes.
 
 use super::asm::{Asm, FP, helper};
-use super::layout::{BODY, LEVELS, NAME, at, word};
+use super::layout::{ASIDE, BODY, LEVELS, NAME, PATHS_BELOW, at, word};
 use super::offsets::Offsets;
 
 /// Do not wake the reader: he looks by himself.
@@ -116,10 +116,7 @@ pub(super) fn text(a: &mut Asm, bytes: usize, reading: i32, length: i16) {
     a.add_register(1, 9);
     a.set(2, bytes as i32);
     a.call(reading);
-    let read = format!("read {length}");
-    a.if_at_most(0, bytes as i32, &read);
-    a.set(0, 0);
-    a.label(&read);
+    a.limit(0, bytes as i32, 0);
     a.store16(7, length, 0);
     a.add_register(9, 0);
 }
@@ -215,20 +212,21 @@ pub(super) fn only_files(a: &mut Asm, o: &Offsets) {
 
 /// Records the names from directory entry r8 up to the root of its file system, and the device of that.
 pub(super) fn climb(a: &mut Asm, o: &Offsets) {
+    // Whatever way led here, what follows is verified once: no way leaves more than this in r9.
+    a.store16(7, ASIDE, 9);
+    a.load16(9, 7, ASIDE);
+    a.and(9, PATHS_BELOW as i32 - 1);
     field(a, o, 1, (8, o.dentry_sb), 8);
     field(a, o, 1, (1, o.dev), 4);
     a.store32(7, at::BASE_DEVICE, 1);
-    for level in 0..LEVELS {
+    for _ in 0..LEVELS {
         field(a, o, 1, (8, o.parent), 8);
         a.if_same(1, 8, "publish");
         a.store(FP, kept::ABOVE, 1);
         field(a, o, 1, (8, o.name), 8);
         a.store(FP, kept::NAME, 1);
         field(a, o, 2, (8, o.name_bytes), 4);
-        let fits = format!("fits {level}");
-        a.if_at_most(2, NAME as i32, &fits);
-        a.set(2, NAME as i32);
-        a.label(&fits);
+        a.limit(2, NAME as i32, NAME as i32);
         a.copy(1, 7);
         a.add_register(1, 9);
         a.store8(1, 0, 2);
