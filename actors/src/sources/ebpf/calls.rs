@@ -19,8 +19,10 @@ pub(super) enum Shape {
 pub(super) enum Flags {
     /// In an argument.
     Argument(usize),
-    /// It has always these.
-    Always(i32),
+    /// It makes the file, or cuts it.
+    All,
+    /// In the caller's memory.
+    Elsewhere,
 }
 
 const fn path(folder: Option<usize>, path: usize, target: Option<usize>) -> Shape {
@@ -29,6 +31,38 @@ const fn path(folder: Option<usize>, path: usize, target: Option<usize>) -> Shap
 
 const fn open(folder: Option<usize>, path: usize, flags: Flags) -> Shape {
     Shape::Open { folder, path, flags }
+}
+
+/// What stands for an argument where a call has none: the working folder, nothing, and flags that change a file. The
+/// programs keep them behind the four arguments.
+pub(super) const WORKING_FOLDER: usize = 4;
+pub(super) const NOTHING: usize = 5;
+pub(super) const ALL_FLAGS: usize = 6;
+
+/// The kinds of shapes.
+pub(super) const PATHS: i32 = 0;
+pub(super) const WRITES: i32 = 1;
+pub(super) const OPENS: i32 = 2;
+
+impl Shape {
+    /// Where its path (or descriptor), folder, second path and flags stand, three bits each, and its kind above them.
+    pub(super) fn code(self) -> i32 {
+        let (path, folder, target, flags, kind) = match self {
+            // The third argument says what `unlinkat` removes, and which the second folder of a rename is.
+            Shape::Path { folder, path, target } => (path, folder, target, 2, PATHS),
+            Shape::Open { folder, path, flags } => {
+                let flags = match flags {
+                    Flags::Argument(n) => n,
+                    Flags::All => ALL_FLAGS,
+                    Flags::Elsewhere => NOTHING,
+                };
+                (path, folder, None, flags, OPENS)
+            }
+            Shape::Write { fd } => (fd, None, None, NOTHING, WRITES),
+        };
+        let places = [path, folder.unwrap_or(WORKING_FOLDER), target.unwrap_or(NOTHING), flags];
+        places.iter().rev().fold(kind, |code, place| (code << 3) | *place as i32)
+    }
 }
 
 /// `ftruncate` and `fallocate`: they return 0 when they have done something.
@@ -48,7 +82,7 @@ pub(super) const CALLS: [(i32, Shape); 34] = [
     (82, path(None, 0, Some(1))),
     (83, path(None, 0, None)),
     (84, path(None, 0, None)),
-    (85, open(None, 0, Flags::Always(CHANGING))),
+    (85, open(None, 0, Flags::All)),
     (86, path(None, 1, Some(0))),
     (87, path(None, 0, None)),
     (88, path(None, 1, Some(0))),
@@ -70,8 +104,7 @@ pub(super) const CALLS: [(i32, Shape); 34] = [
     (316, path(Some(0), 1, Some(3))),
     (326, Shape::Write { fd: 2 }),
     (328, Shape::Write { fd: 0 }),
-    // Its flags lie in the caller's memory.
-    (437, open(Some(0), 1, Flags::Always(0))),
+    (437, open(Some(0), 1, Flags::Elsewhere)),
     (452, path(Some(0), 1, None)),
 ];
 

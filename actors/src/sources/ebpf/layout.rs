@@ -10,16 +10,18 @@ pub(super) const LEVELS: usize = 16;
 pub(super) const NAME: usize = 63;
 /// Most bytes of a path from the caller's memory, with its zero.
 pub(super) const PATH: usize = 256;
-/// The longest record.
-pub(super) const RECORD_MAX: usize = BODY as usize + 2 * PATH + LEVELS * (NAME + 1);
 /// Room in which a record is put together. Most of it is only for the verifier, who takes every name for as long as it
 /// may be.
 pub(super) const SCRATCH: usize = 4_096;
 /// In it, where a length is put down so that the verifier forgets how it came about; lengths of paths are below this.
 pub(super) const ASIDE: i16 = 4_088;
+/// Where the shape of the call is put down, for the same reason.
+pub(super) const SHAPE: i16 = 4_090;
+/// Where the arguments of the call stand, and what may be taken for one: eight words.
+pub(super) const ARGUMENTS: i16 = 4_000;
 pub(super) const PATHS_BELOW: usize = 1_024;
 const _: () = assert!(BODY as usize + 2 * PATH < PATHS_BELOW && PATHS_BELOW.is_power_of_two());
-const _: () = assert!(PATHS_BELOW + (LEVELS + 1) * (NAME + 1) < ASIDE as usize);
+const _: () = assert!(PATHS_BELOW + (LEVELS + 1) * (NAME + 1) < ARGUMENTS as usize);
 
 /// Where fields stand in a record.
 pub(super) mod at {

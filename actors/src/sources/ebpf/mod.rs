@@ -75,7 +75,7 @@ pub struct EbpfOptions {
 impl Default for EbpfOptions {
     fn default() -> Self {
         EbpfOptions {
-            ring_bytes: 32 << 20,
+            ring_bytes: 16 << 20,
             reads_by_itself: true,
             look_every: LOOK_EVERY,
             asleep_every: Duration::from_millis(100),

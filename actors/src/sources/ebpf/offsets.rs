@@ -58,11 +58,17 @@ pub(super) struct Offsets {
     pub(super) args: [i16; 4],
     /// Where a 32-bit call that opens has its flags.
     pub(super) foreign_open: [(i32, i16); 2],
-    /// The numbers of `bpf_rdonly_cast` and of `struct file`: with them an address becomes a pointer that is followed
-    /// without calling a helper for each step. `None` before Linux 6.2.
-    pub(super) cast: Option<(i32, i32)>,
+    /// How an address becomes a pointer that is followed without calling a helper for each step. `None` before Linux 6.2.
+    pub(super) cast: Option<Cast>,
     /// A request of io_uring; `None` where the kernel has none, or no tracepoint for them.
     pub(super) request: Option<Request>,
+}
+
+/// The numbers of `bpf_rdonly_cast` and of what it makes of addresses.
+pub(super) struct Cast {
+    pub(super) function: i32,
+    pub(super) file: i32,
+    pub(super) task: i32,
 }
 
 /// Where a request of io_uring says what it is.
@@ -115,7 +121,9 @@ impl Offsets {
             call: regs("orig_ax")?,
             args: [regs("di")?, regs("si")?, regs("dx")?, regs("r10")?],
             foreign_open: [(first, regs(a)?), (second, regs(c)?)],
-            cast: number(Function("bpf_rdonly_cast")).zip(number(Struct("file"))),
+            cast: number(Function("bpf_rdonly_cast"))
+                .zip(number(Struct("file")).zip(number(Struct("task_struct"))))
+                .map(|(function, (file, task))| Cast { function, file, task }),
             request: Request::find(b),
         })
     }

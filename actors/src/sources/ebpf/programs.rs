@@ -5,22 +5,19 @@
 
 use super::asm::{Asm, FP, helper};
 use super::calls::{
-    CALLS, CHANGING, CUT, FOREIGN, Flags, O_TRUNC, QUEUED, QUEUED_OPEN, Shape, TELLING, TEXT,
+    ALL_FLAGS, CALLS, CHANGING, CUT, FOREIGN, NOTHING, O_TRUNC, PATHS, QUEUED, QUEUED_OPEN, TELLING, TEXT,
+    WORKING_FOLDER, WRITES,
 };
-use super::layout::{BODY, CREATED, EXEC, EXIT, FORK, PATH, at, word};
+use super::layout::{ARGUMENTS, BODY, CREATED, EXEC, EXIT, FORK, PATH, SHAPE, at, word};
 use super::offsets::{Offsets, Request};
 use super::snippets::{
-    Maps, begin, climb, count, field, find_file, find_own_tag, find_tag, kept, kind, only_files, publish,
-    text, written,
+    Maps, begin, climb, count, field, find_file, find_own_tag, find_tag, kept, kind, only_files, place,
+    publish, task, text, written,
 };
 
 const AT_FDCWD: i32 = -100;
 /// `TS_COMPAT`: the call under way is a 32-bit one.
 const TS_COMPAT: i32 = 2;
-/// What is kept as shape.
-const PATHS: i32 = 0;
-const WRITES: i32 = 1;
-const OPENS: i32 = -1;
 /// Calls that were interrupted and come again, and such as found nothing to do yet.
 const AGAIN: [i32; 6] = [-4, -11, -512, -513, -514, -516];
 
@@ -46,53 +43,45 @@ fn returned(o: &Offsets, m: &Maps, failed_calls: bool) -> Option<Vec<u64>> {
     a.copy(6, 1);
     a.load(7, 6, 0);
     a.load(9, 7, o.call);
-    let mut shapes: Vec<Shape> = Vec::new();
-    let mut table: Vec<(i32, String)> = Vec::new();
-    for (number, shape) in CALLS {
-        let known = shapes.iter().position(|s| *s == shape);
-        let n = known.unwrap_or_else(|| {
-            shapes.push(shape);
-            shapes.len() - 1
-        });
-        table.push((number, format!("shape{n}")));
+    let mut codes: Vec<i32> = CALLS.iter().map(|(_, shape)| shape.code()).collect();
+    let mut table: Vec<(i32, String)> =
+        CALLS.iter().zip(&codes).map(|((number, _), code)| (*number, format!("shape {code}"))).collect();
+    let ours = |n: i32| CALLS.iter().any(|(number, _)| *number == n);
+    for number in FOREIGN.into_iter().filter(|n| !ours(*n)) {
+        let opens = o.foreign_open.iter().any(|(call, _)| *call == number);
+        table.push((number, if opens { format!("foreign {number}") } else { "foreign".to_owned() }));
     }
-    let ours = |n: &i32| CALLS.iter().any(|(number, _)| number == n);
-    table.extend(FOREIGN.iter().filter(|n| !ours(n)).map(|n| (*n, "foreign".to_owned())));
     table.sort();
     a.choose(9, &table, "none");
     a.label("none");
     a.end();
-    for (n, shape) in shapes.iter().enumerate() {
-        a.label(&format!("shape{n}"));
-        arguments(&mut a, o, *shape);
+    codes.sort_unstable();
+    codes.dedup();
+    for code in codes {
+        a.label(&format!("shape {code}"));
+        a.set(8, code);
         a.jump("known");
     }
-    // A number that means something only for 32-bit calls.
-    a.label("foreign");
-    a.store(FP, kept::CALL, 9);
-    a.call(helper::TASK);
-    a.load32(1, 0, o.status);
-    a.if_any(1, TS_COMPAT, "foreign_call");
-    a.end();
-    a.label("foreign_call");
-    find_own_tag(&mut a, m);
-    a.label("foreign_tagged");
     foreign(&mut a, o, m);
 
     a.label("known");
-    a.store(FP, kept::CALL, 9);
     find_own_tag(&mut a, m);
+    place(&mut a, m, 0);
+    // Through memory, so that the verifier does not follow each call by itself.
+    a.store32(7, at::KIND, 9);
+    a.store16(7, SHAPE, 8);
+    a.load16(8, 7, SHAPE);
     a.call(helper::TASK);
     a.load32(1, 0, o.status);
-    a.if_any(1, TS_COMPAT, "foreign_tagged");
+    a.if_any(1, TS_COMPAT, "foreign_known");
+    arguments(&mut a, o);
     a.load(9, 6, 8);
     a.if_negative(9, if failed_calls { "failed" } else { "out" });
-    a.load(1, FP, kept::SHAPE);
-    a.if_equal(1, WRITES, "write");
-    a.if_equal(1, PATHS, "path");
+    a.if_equal(8, WRITES, "write");
+    a.if_equal(8, PATHS, "path");
     // Opening: the file is new to this address, whatever was written through it before.
-    a.store(FP, kept::SHAPE, 9);
-    find_file(&mut a, o, kept::SHAPE);
+    a.store(FP, kept::FD, 9);
+    find_file(&mut a, o, kept::FD);
     written(&mut a, m, helper::MAP_DELETE);
     only_files(&mut a, o);
     field(&mut a, o, 1, (8, o.file_mode), 4);
@@ -109,84 +98,71 @@ fn returned(o: &Offsets, m: &Maps, failed_calls: bool) -> Option<Vec<u64>> {
     a.if_not(0, 0, "out");
     written(&mut a, m, helper::MAP_UPDATE);
     a.label("file");
-    file(&mut a, o, m);
+    file(&mut a, o);
     a.jump("climb");
     a.label("maybe_cut");
-    a.load(1, FP, kept::CALL);
+    a.load32(1, 7, at::KIND);
     CUT.iter().for_each(|call| a.if_equal(1, *call, "did_write"));
     a.end();
     if failed_calls {
         failed(&mut a, o);
     }
     a.label("path");
-    paths(&mut a, o, m);
+    paths(&mut a, o);
     a.label("climb");
     climb(&mut a, o);
     publish(a, m)
 }
 
-/// Keeps the arguments of the call.
-fn arguments(a: &mut Asm, o: &Offsets, shape: Shape) {
-    let argument = |a: &mut Asm, to: i16, n: usize| {
-        if let Some(offset) = o.args.get(n) {
-            a.load(1, 7, *offset);
-            a.store(FP, to, 1);
-        }
-    };
-    let place = |a: &mut Asm, folder: Option<usize>, path: usize| {
-        argument(a, kept::PATH, path);
-        match folder {
-            Some(folder) => argument(a, kept::FOLDER, folder),
-            None => a.store_value(FP, kept::FOLDER, AT_FDCWD),
-        }
-    };
-    let (kind, second) = match shape {
-        Shape::Path { folder, path, target } => {
-            place(a, folder, path);
-            // What `unlinkat` removes, and what the second folder of a rename is.
-            argument(a, kept::FLAGS, 2);
-            (PATHS, target)
-        }
-        Shape::Open { folder, path, flags } => {
-            place(a, folder, path);
-            match flags {
-                Flags::Argument(n) => argument(a, kept::FLAGS, n),
-                Flags::Always(flags) => a.store_value(FP, kept::FLAGS, flags),
-            }
-            (OPENS, None)
-        }
-        Shape::Write { fd } => {
-            argument(a, kept::PATH, fd);
-            (WRITES, None)
-        }
-    };
-    a.store_value(FP, kept::SHAPE, kind);
-    match second {
-        Some(target) => argument(a, kept::TARGET, target),
-        None => a.store_value(FP, kept::TARGET, 0),
+/// Keeps what the shape in r8 says of the arguments; its kind stays in r8.
+fn arguments(a: &mut Asm, o: &Offsets) {
+    a.load(1, 6, 0);
+    for (n, offset) in o.args.iter().enumerate() {
+        a.load(2, 1, *offset);
+        a.store(7, ARGUMENTS + 8 * n as i16, 2);
+    }
+    for (n, value) in [(WORKING_FOLDER, AT_FDCWD), (NOTHING, 0), (ALL_FLAGS, CHANGING)] {
+        a.store_value(7, ARGUMENTS + 8 * n as i16, value);
+    }
+    for place in [kept::PATH, kept::FOLDER, kept::TARGET, kept::FLAGS] {
+        a.copy(1, 8);
+        a.and(1, 7);
+        a.left(1, 3);
+        a.add_register(1, 7);
+        a.load(2, 1, ARGUMENTS);
+        a.store(FP, place, 2);
+        a.right(8, 3);
     }
 }
 
-/// A 32-bit call of a process with a tag: counted if it may have changed a file.
+/// 32-bit calls of a process with a tag: counted if they may have changed a file.
 fn foreign(a: &mut Asm, o: &Offsets, m: &Maps) {
+    for (call, flags) in o.foreign_open {
+        a.label(&format!("foreign {call}"));
+        a.load(1, 7, flags);
+        a.if_any(1, CHANGING, "foreign");
+        a.end();
+    }
+    // A number that means something only for such calls.
+    a.label("foreign");
+    a.call(helper::TASK);
+    a.load32(1, 0, o.status);
+    a.if_any(1, TS_COMPAT, "foreign_call");
+    a.end();
+    a.label("foreign_call");
+    find_own_tag(a, m);
+    a.label("foreign_tagged");
     a.load(1, 6, 8);
     a.if_negative(1, "out");
-    a.load(9, FP, kept::CALL);
-    a.load(7, 6, 0);
-    for (call, flags) in o.foreign_open {
-        let next = format!("not {call}");
-        a.if_not(9, call, &next);
-        a.load(1, 7, flags);
-        a.if_any(1, CHANGING, "foreign_count");
-        a.end();
-        a.label(&next);
-    }
-    let table: Vec<(i32, String)> = FOREIGN.iter().map(|n| (*n, "foreign_count".to_owned())).collect();
-    a.choose(9, &table, "not_changing");
-    a.label("not_changing");
-    a.end();
-    a.label("foreign_count");
     count(a, m, word::FOREIGN, 2);
+    a.end();
+    // A number that means one thing for such a call, and another for others.
+    a.label("foreign_known");
+    a.load32(9, 7, at::KIND);
+    let both = FOREIGN.iter().filter(|n| CALLS.iter().any(|(number, _)| number == *n));
+    let table: Vec<(i32, String)> = both.map(|n| (*n, "foreign_tagged".to_owned())).collect();
+    a.choose(9, &table, "harmless");
+    a.label("harmless");
     a.end();
 }
 
@@ -194,9 +170,8 @@ fn foreign(a: &mut Asm, o: &Offsets, m: &Maps) {
 fn failed(a: &mut Asm, o: &Offsets) {
     a.label("failed");
     AGAIN.iter().for_each(|error| a.if_equal(9, *error, "out"));
-    a.load(1, FP, kept::SHAPE);
-    a.if_equal(1, PATHS, "path");
-    a.if_equal(1, WRITES, "failed_write");
+    a.if_equal(8, PATHS, "path");
+    a.if_equal(8, WRITES, "failed_write");
     a.load(1, FP, kept::FLAGS);
     a.if_any(1, CHANGING, "path");
     a.end();
@@ -209,17 +184,15 @@ fn failed(a: &mut Asm, o: &Offsets) {
     a.jump("file");
 }
 
-fn call_and_result(a: &mut Asm) {
-    a.load(1, FP, kept::CALL);
-    a.store32(7, at::KIND, 1);
+fn result(a: &mut Asm) {
     a.load(1, 6, 8);
     a.store(7, at::RESULT, 1);
 }
 
 /// A record of what was done to open file r8, whose names come from the kernel.
-fn file(a: &mut Asm, o: &Offsets, m: &Maps) {
-    begin(a, m, 0);
-    call_and_result(a);
+fn file(a: &mut Asm, o: &Offsets) {
+    begin(a);
+    result(a);
     field(a, o, 1, (8, o.file_mode), 4);
     a.store32(7, at::MODE, 1);
     field(a, o, 9, (8, o.file_inode), 8);
@@ -233,9 +206,9 @@ fn file(a: &mut Asm, o: &Offsets, m: &Maps) {
 }
 
 /// A record of what was done to a path, with the folders above it where the path is not from the root.
-fn paths(a: &mut Asm, o: &Offsets, m: &Maps) {
-    begin(a, m, 0);
-    call_and_result(a);
+fn paths(a: &mut Asm, o: &Offsets) {
+    begin(a);
+    result(a);
     a.load(1, FP, kept::FLAGS);
     a.store(7, at::OTHER, 1);
     a.load(3, FP, kept::PATH);
@@ -248,7 +221,7 @@ fn paths(a: &mut Asm, o: &Offsets, m: &Maps) {
     text(a, PATH, helper::READ_USER_TEXT, at::TARGET_BYTES);
     a.load8(1, 7, BODY);
     a.if_not(1, b'/'.into(), "below_a_folder");
-    a.load(2, FP, kept::CALL);
+    a.load32(2, 7, at::KIND);
     TEXT.iter().for_each(|call| a.if_equal(2, *call, "publish"));
     a.load8(1, 8, 0);
     a.if_equal(1, b'/'.into(), "publish");
@@ -265,7 +238,7 @@ fn paths(a: &mut Asm, o: &Offsets, m: &Maps) {
     field(a, o, 8, (8, o.file_dentry), 8);
     a.jump("climb");
     a.label("working_folder");
-    a.call(helper::TASK);
+    task(a, o);
     a.load(8, 0, o.fs);
     field(a, o, 8, (8, o.pwd), 8);
 }
@@ -290,7 +263,8 @@ fn fork(o: &Offsets, m: &Maps) -> Option<Vec<u64>> {
     a.add(3, kept::TAG.into());
     a.set(4, 0);
     a.call(helper::MAP_UPDATE);
-    begin(&mut a, m, 1);
+    place(&mut a, m, 1);
+    begin(&mut a);
     kind(&mut a, FORK);
     a.load32(1, FP, kept::CHILD);
     a.store(7, at::OTHER, 1);
@@ -301,7 +275,8 @@ fn exec(o: &Offsets, m: &Maps) -> Option<Vec<u64>> {
     let mut a = Asm::default();
     a.copy(6, 1);
     find_own_tag(&mut a, m);
-    begin(&mut a, m, 2);
+    place(&mut a, m, 2);
+    begin(&mut a);
     kind(&mut a, EXEC);
     a.load(3, 6, 16);
     a.load(3, 3, o.filename);
@@ -324,7 +299,8 @@ fn exit(o: &Offsets, m: &Maps) -> Option<Vec<u64>> {
     a.copy(2, FP);
     a.add(2, kept::TGID.into());
     a.call(helper::MAP_DELETE);
-    begin(&mut a, m, 3);
+    place(&mut a, m, 3);
+    begin(&mut a);
     kind(&mut a, EXIT);
     a.load(1, 6, 0);
     a.load32(1, 1, o.exit_code);
