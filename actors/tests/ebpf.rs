@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use semj_actors::observe::{Call, Observer, Plan, Wanted};
 use semj_actors::sources::ebpf::{Ebpf, EbpfOptions};
 use semj_actors::sources::{Gap, GapCause, Item, KernelRecord, KernelSource, Lost, Op};
+use semj_actors::{Engine, EngineOptions, read_one};
+use semj_storage::event::Event;
+use semj_storage::query::EventSource as _;
 use std::fs;
 use std::io::{BufRead as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -443,4 +447,56 @@ fn requests_to_io_uring_are_counted() {
     );
     let Some((_, count)) = told else { return };
     assert_eq!(count, 2, "made and removed, but not opened to read");
+}
+
+#[test]
+fn an_observation_that_fell_behind_ends_with_every_loss_told() {
+    let ((_keep, place), (_journal, journal)) = (folder(), folder());
+    let plan = Plan { wanted: Wanted::Ebpf, limited_queue: true, ..Plan::default() };
+    let observer = match Observer::open(plan) {
+        Ok(observer) => observer,
+        Err(why) => return println!("skipped: no eBPF here: {why}"),
+    };
+    let engine = Engine::open(&journal.join("j"), EngineOptions::default()).unwrap();
+    let script = "read go; i=0; while [ $i -lt 6000 ]; do : > f$i; i=$((i+1)); done";
+    let mut child =
+        Command::new("sh").args(["-c", script]).current_dir(&place).stdin(Stdio::piped()).spawn().unwrap();
+    let call = Call {
+        id: uuid::Uuid::from_u128(0xCA11),
+        agent: "a".to_owned(),
+        session: None,
+        arguments: Vec::new(),
+        started_ns: semj_actors::observe::boot_ns(),
+        ended_ns: None,
+    };
+    let emitter = engine.emitter(Some("a"));
+    emitter.emit_blocking(Event::decision("d").id(call.id)).unwrap();
+    let running = observer.start(emitter, call, child.id(), &place).unwrap();
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    let finished = running.finish();
+    engine.close(Duration::from_secs(30)).unwrap();
+    let view = engine.view();
+    let (mut told, mut lost) = (Vec::new(), 0);
+    for sequence in 1..=view.last_sequence() {
+        let event = read_one(&view, sequence).unwrap().unwrap().event;
+        let payload = event.payload_value().as_json().unwrap_or_default();
+        let number = |key: &str| payload[key].as_u64().unwrap();
+        if event.name_text().is_some_and(|n| n.to_string_lossy() == "semj.gap") {
+            assert_eq!(payload["semj.cause"], "overflow", "the end waits for all of it");
+            told.push((number("semj.after") + 1, number("semj.lost")));
+            lost += number("semj.lost");
+        } else if payload.get("semj.source_sequence").is_some() {
+            told.push((number("semj.source_sequence"), 1));
+        }
+    }
+    told.sort_unstable();
+    let mut next = 1;
+    for (first, count) in told {
+        assert_eq!(first, next, "sequences {next} and on");
+        next += count;
+    }
+    // Each file, and the shell's end.
+    assert_eq!((next - 1, finished.lost), (6_001, lost));
+    assert!(lost > 0 && !finished.is_complete, "two pages were meant to be too few");
 }
