@@ -29,6 +29,8 @@ pub(crate) mod payload;
 pub mod procfs;
 mod ready;
 mod record;
+#[cfg(any(feature = "ebpf", feature = "model"))]
+pub(crate) mod ring_sleep;
 pub mod seccomp;
 mod semj_tail;
 mod sentinel;
