@@ -492,7 +492,8 @@ fn requests_to_io_uring_are_counted() {
 #[test]
 fn an_observation_that_fell_behind_ends_with_every_loss_told() {
     let ((_keep, place), (_journal, journal)) = (folder(), folder());
-    let plan = Plan { wanted: Wanted::Ebpf, limited_queue: true, ..Plan::default() };
+    let witness = Wanted::Nothing;
+    let plan = Plan { wanted: Wanted::Ebpf, witness, limited_queue: true, ..Plan::default() };
     let observer = match Observer::open(plan) {
         Ok(observer) => observer,
         Err(why) => return println!("skipped: no eBPF here: {why}"),

@@ -91,9 +91,9 @@ pub(super) struct Rung {
     pub(super) coverage: Coverage,
 }
 
-/// A ring that holds 39 records.
+/// Two pages: a ring that holds some fifty records.
 #[cfg(feature = "ebpf")]
-const SMALL_RING_BYTES: u32 = 64 << 10;
+const SMALL_RING_BYTES: u32 = 2 << 12;
 
 /// What no source here sees.
 const NEVER: [&str; 3] = [
