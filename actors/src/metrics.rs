@@ -34,29 +34,13 @@ pub fn describe() {
     describe_counter!(SYNC_RECORDS, Unit::Count, "records of kernel sources admitted, by source");
     describe_counter!(SYNC_NOTES, Unit::Count, "events told of a source beside its records, by source");
     describe_gauge!(SYNC_LAG, Unit::Count, "records of a source not accounted for yet");
-    describe_gauge!(
-        SYNC_LAG_SECONDS,
-        Unit::Seconds,
-        "how old the newest journaled record is while others exist, by source"
-    );
-    describe_gauge!(
-        SYNC_DRIFT,
-        Unit::Seconds,
-        "change of wall clock against boot-time clock between the last two anchors, by source"
-    );
+    describe_gauge!(SYNC_LAG_SECONDS, Unit::Seconds, "age of the newest journaled record of a source behind");
+    describe_gauge!(SYNC_DRIFT, Unit::Seconds, "wall clock against boot-time clock between two anchors");
     describe_counter!(SYNC_LOST, Unit::Count, "records of a source told to be missing, by source");
-    describe_counter!(
-        SYNC_ALERTS,
-        Unit::Count,
-        "alerts written: gaps, clock steps, lag, nobody watching, by source"
-    );
-    describe_counter!(
-        SYNC_RESYNCS,
-        Unit::Count,
-        "how often the state of a source was established anew, by source"
-    );
-    describe_counter!(SYNC_CERTIFICATES, Unit::Count, "certificates of completeness written, by source");
-    describe_histogram!(SYNC_NOW, Unit::Seconds, "time of one sync_now: read up to it, certified, durable");
+    describe_counter!(SYNC_ALERTS, Unit::Count, "gaps, clock steps, lag and nobody watching, by source");
+    describe_counter!(SYNC_RESYNCS, Unit::Count, "resyncs, by source");
+    describe_counter!(SYNC_CERTIFICATES, Unit::Count, "certificates of completeness, by source");
+    describe_histogram!(SYNC_NOW, Unit::Seconds, "time of one sync_now: read, certified, durable");
     describe_counter!(SHED_EVENTS, Unit::Count, "unticketed events shed for want of room");
 }
 

@@ -1,6 +1,7 @@
 //! What the models of `tests/models` need and no host does.
 
 pub use crate::mail::Bell;
+pub use crate::sources::ring_sleep::{Sleeper, Words};
 
 use crate::pipeline::Pipeline;
 use crate::ticket::Ticket;

@@ -3,11 +3,13 @@
 #![allow(dead_code, unreachable_pub, reason = "each program uses its own part of it")]
 
 use semj::kernel::{Context, EventHeader, Padded, Record};
+use semj::sources::{ClockAnchor, CommittedWriter};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
+use std::path::Path;
 
 /// What is written, and what goes wrong.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Plan {
     /// The same seed, the same bytes.
     pub seed: u64,
@@ -189,4 +191,63 @@ pub fn write(plan: &Plan, out: &mut dyn Write, pace: &mut dyn FnMut(u64)) -> io:
     }
     out.flush()?;
     Ok(truth)
+}
+
+/// The wall clock when the simulated machine was booted, ns since 1970: 2026-02-09T08:00:00Z.
+pub const BOOTED_AT: i64 = 1_770_624_000_000_000_000;
+
+/// A file of fixed size with a committed length: records that nobody has read are overwritten when there is no more room,
+/// and the clocks are told along with them.
+#[derive(Debug)]
+pub struct Ring {
+    writer: CommittedWriter,
+    /// Which boot it is.
+    pub boot_id: uuid::Uuid,
+    /// After so many records the wall clock is set by so many ns; 0: never.
+    pub step: (u64, i64),
+    written: u64,
+    /// How often it began again at the start.
+    pub laps: u64,
+}
+
+impl Ring {
+    /// Makes the file, with room for so many bytes of records.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(path: &Path, capacity: u64) -> io::Result<Self> {
+        let writer = CommittedWriter::create(path, capacity)?;
+        Ok(Ring { writer, boot_id: uuid::Uuid::from_u128(0xB007), step: (0, 0), written: 0, laps: 0 })
+    }
+
+    /// What the clocks say `ktime` ns after the boot.
+    fn tell_clock(&self, ktime: i64) -> io::Result<()> {
+        let (after, by) = self.step;
+        let step = if after > 0 && self.written >= after { by } else { 0 };
+        self.writer.tell_clock(&ClockAnchor {
+            boot_id: self.boot_id,
+            boot_ns: ktime,
+            wall_ns: BOOTED_AT + ktime + step,
+            mono_ns: ktime,
+            error_ns: 100,
+        })
+    }
+}
+
+impl Write for Ring {
+    /// Takes one record.
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        let ktime = record.get(16..24).and_then(|b| b.try_into().ok()).map_or(0, i64::from_le_bytes);
+        let is_step = self.step.0 > 0 && self.written == self.step.0;
+        if self.written.is_multiple_of(100) || is_step {
+            self.tell_clock(ktime)?;
+        }
+        self.laps += u64::from(self.writer.append(record)?);
+        self.written += 1;
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

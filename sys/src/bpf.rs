@@ -22,6 +22,8 @@ pub enum MapKind {
     Hash = 1,
     /// Index to value.
     Array = 2,
+    /// Index to a value that each processor has for itself.
+    ArrayPerProcessor = 6,
     /// Key to value; the least recently used goes when it is full.
     LruHash = 9,
     /// Records for a reader.
@@ -100,28 +102,38 @@ fn word(value: u32) -> [u8; 8] {
 /// # Errors
 /// The error of the call, and what the verifier said.
 pub fn attach(program: &[u64], btf_type: u32) -> Result<(OwnedFd, OwnedFd), (io::Error, String)> {
-    let licence = c"Dual MIT/GPL";
-    let mut log = vec![0u8; LOG_BYTES];
-    let attr = Attr::new()
-        .u32(0, PROG_TYPE_TRACING)
-        .u32(4, u32::try_from(program.len()).unwrap_or(0))
-        .u64(8, program.as_ptr() as u64)
-        .u64(16, licence.as_ptr() as u64)
-        .u32(24, 1)
-        .u32(28, LOG_BYTES as u32)
-        .u64(32, log.as_mut_ptr() as u64)
-        .u32(68, TRACE_RAW_TP)
-        .u32(108, btf_type);
-    // SAFETY: program, licence and log are as long as is said and outlive the call; the kernel verifies the program.
-    let loaded = owned(unsafe { attr.call(BPF_PROG_LOAD) });
-    let said = || {
-        let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
-        let text = String::from_utf8_lossy(log.get(..end).unwrap_or_default()).into_owned();
-        text.get(text.floor_char_boundary(text.len().saturating_sub(2_000))..).unwrap_or_default().to_owned()
-    };
-    let program = loaded.map_err(|e| (e, said()))?;
+    // What the verifier says makes loading several times slower: it is asked for only where the program is refused.
+    let program = load(program, btf_type, &mut []).or_else(|_| {
+        let mut log = vec![0u8; LOG_BYTES];
+        load(program, btf_type, &mut log).map_err(|e| (e, last_words(&log)))
+    })?;
     let attr = Attr::new().u32(8, program.as_raw_fd().cast_unsigned());
     // SAFETY: the argument holds no address but a null one, which is right for typed tracepoints.
     let link = owned(unsafe { attr.call(BPF_RAW_TRACEPOINT_OPEN) }).map_err(|e| (e, String::new()))?;
     Ok((program, link))
+}
+
+/// Loads a program; an empty `log` stays empty.
+fn load(program: &[u64], btf_type: u32, log: &mut [u8]) -> io::Result<OwnedFd> {
+    let licence = c"Dual MIT/GPL";
+    let mut attr = Attr::new()
+        .u32(0, PROG_TYPE_TRACING)
+        .u32(4, u32::try_from(program.len()).unwrap_or(0))
+        .u64(8, program.as_ptr() as u64)
+        .u64(16, licence.as_ptr() as u64)
+        .u32(68, TRACE_RAW_TP)
+        .u32(108, btf_type);
+    if !log.is_empty() {
+        let bytes = u32::try_from(log.len()).unwrap_or(u32::MAX);
+        attr = attr.u32(24, 1).u32(28, bytes).u64(32, log.as_mut_ptr() as u64);
+    }
+    // SAFETY: program, licence and log are as long as is said and outlive the call; the kernel verifies the program.
+    owned(unsafe { attr.call(BPF_PROG_LOAD) })
+}
+
+/// The end of what the verifier said.
+fn last_words(log: &[u8]) -> String {
+    let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
+    let text = String::from_utf8_lossy(log.get(..end).unwrap_or_default()).into_owned();
+    text.get(text.floor_char_boundary(text.len().saturating_sub(2_000))..).unwrap_or_default().to_owned()
 }

@@ -1,5 +1,5 @@
 //! The few system calls of Linux that semj needs and no safe crate offers: fanotify, files by handle, bpf,
-//! seccomp and its listener, and what a supervisor needs of another process.
+//! seccomp and its listener, what a supervisor needs of another process, and shared pages.
 //!
 //! This is the only package with `unsafe` code. Each block says why it is sound; each function is safe to call with
 //! any arguments and gives back either an owned descriptor or the error of the call. It decides nothing.
@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod fanotify;
 pub mod handle;
 mod mapping;
+pub mod page;
 pub mod process;
 #[cfg(feature = "ebpf")]
 pub mod ring;

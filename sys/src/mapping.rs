@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// A shared mapping that ends with this.
 #[derive(Debug)]
@@ -42,6 +42,12 @@ impl Mapping {
         let place = self.place(offset, 8).filter(|_| offset.is_multiple_of(8))?;
         // SAFETY: the place is mapped as long as `self`, aligned, and every access to it is atomic.
         Some(unsafe { place.cast::<AtomicU64>().as_ref() })
+    }
+
+    pub(crate) fn atomic32(&self, offset: usize) -> Option<&AtomicU32> {
+        let place = self.place(offset, 4).filter(|_| offset.is_multiple_of(4))?;
+        // SAFETY: the place is mapped as long as `self`, aligned, and every access to it is atomic.
+        Some(unsafe { place.cast::<AtomicU32>().as_ref() })
     }
 }
 

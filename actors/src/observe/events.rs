@@ -10,12 +10,19 @@ use serde_json::{Value, json};
 /// `observability.alert_triggered`.
 const ALERT: EventType = EventType::from_code(0x0805);
 
+/// `observability.audit_event`.
+const AUDIT: EventType = EventType::from_code(0x0809);
+
 /// What an effect's link to its call is called.
 pub const EFFECT_OF: &str = "effect_of";
 /// The tag of what was seen rather than said.
 pub const TAG_OBSERVED: &str = "observed";
 /// The tag of what nobody's call explains.
 pub const TAG_EXTERNAL: &str = "external";
+/// The tag of a call that failed: nothing came of it.
+pub const TAG_FAILED: &str = "failed";
+/// What the link of a call that failed is called.
+pub const ATTEMPT_OF: &str = "attempt_of";
 /// The tag of what a process did after its call had returned.
 pub const TAG_ORPHAN: &str = "orphan";
 
@@ -42,8 +49,13 @@ pub(super) fn of_record(
     wall_offset_ns: i64,
 ) -> Event<'static> {
     let time = Timestamp(record.boot_ns.saturating_add(wall_offset_ns));
-    let mut event = frame(call, record.op.event_type(), source).time(time).tag(TAG_OBSERVED);
-    if let Some(name) = record.op.name() {
+    let failed = record.has_failed();
+    // No type of an effect: whoever looks for effects must not find what never happened.
+    let kind = if failed { AUDIT } else { record.op.event_type() };
+    let mut event = frame(call, kind, source).time(time).tag(TAG_OBSERVED);
+    if failed {
+        event = event.name("file.failed").tag(TAG_FAILED);
+    } else if let Some(name) = record.op.name() {
         event = event.name(name);
     }
     let (path, target) = (&record.path.path, &record.path.target);
@@ -67,14 +79,18 @@ pub(super) fn of_record(
     }
     match verdict {
         Verdict::Call(evidence) => {
-            event = event.link(link(call, evidence, record.boot_ns));
+            let mut link = link(call, evidence, record.boot_ns);
+            if failed {
+                link.kind = Some(ATTEMPT_OF.into());
+            }
+            event = event.link(link);
             if is_after(call, record) {
                 event = event.tag(TAG_ORPHAN);
             }
         }
         Verdict::External | Verdict::Unexplained | Verdict::Elsewhere => {
             event = event.tag(TAG_EXTERNAL);
-            if record.op.name().is_none() {
+            if !failed && record.op.name().is_none() {
                 event = event.name("semj.external_change");
             }
         }
@@ -95,6 +111,10 @@ fn payload_of(record: &KernelRecord, verdict: Verdict) -> Value {
     if let Some((strength, words)) = verdict.others() {
         payload.insert("semj.strength".into(), strength.into());
         payload.insert("semj.evidence".into(), words.into());
+    }
+    if record.has_failed() {
+        let op = record.op.event_type().to_string();
+        payload.insert("semj.op".into(), op.trim_start_matches("filesystem.").into());
     }
     Value::Object(payload)
 }

@@ -16,7 +16,7 @@ mod touched;
 mod tree;
 mod witness;
 
-pub use events::{EFFECT_OF, TAG_EXTERNAL, TAG_OBSERVED, TAG_ORPHAN};
+pub use events::{ATTEMPT_OF, EFFECT_OF, TAG_EXTERNAL, TAG_FAILED, TAG_OBSERVED, TAG_ORPHAN};
 pub use judge::{Evidence, Judge, Verdict};
 pub use named::{Words, plain};
 pub use observer::{Finished, Observer, Running};

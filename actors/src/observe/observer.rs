@@ -135,6 +135,8 @@ pub struct Finished {
     pub touched: Touched,
     /// How many effects in the watched folders were somebody else's.
     pub external: u64,
+    /// How many calls would have changed a file and failed, where the source tells them.
+    pub failed_calls: u64,
     /// How many processes there were.
     pub processes: u64,
     /// Processes that still ran when the call had returned, with their names.
@@ -307,6 +309,8 @@ impl Work {
         match verdict {
             Verdict::Elsewhere => return,
             Verdict::Call(_) if is_process(record.op) => {}
+            // An attempt is no effect, whoever made it.
+            _ if record.has_failed() => self.finished.failed_calls += 1,
             Verdict::Call(_) => self.finished.touched.add(record),
             Verdict::External | Verdict::Unexplained => self.finished.external += 1,
         }
@@ -343,7 +347,10 @@ impl Work {
                 self.know(&mut record);
                 let verdict = self.judge.verdict(&self.tree, &record);
                 self.follow(&record);
-                if let (Some(beside), Verdict::Call(_)) = (&mut self.beside, verdict) {
+                // What failed explains nothing that was seen.
+                if let (Some(beside), Verdict::Call(_), false) =
+                    (&mut self.beside, verdict, record.has_failed())
+                {
                     beside.told(&record);
                 }
                 // That a file was opened to be written explains what the witness saw of it, and is no effect by itself.

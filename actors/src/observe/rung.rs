@@ -91,9 +91,9 @@ pub(super) struct Rung {
     pub(super) coverage: Coverage,
 }
 
-/// A ring that holds 39 records.
+/// Two pages: a ring that holds some fifty records.
 #[cfg(feature = "ebpf")]
-const SMALL_RING_BYTES: u32 = 64 << 10;
+const SMALL_RING_BYTES: u32 = 2 << 12;
 
 /// What no source here sees.
 const NEVER: [&str; 3] = [
@@ -266,10 +266,11 @@ fn inotify_witness(plan: &Plan, coverage: &mut Coverage) -> Result<Witness, (&'s
 #[cfg(feature = "ebpf")]
 fn ebpf(plan: &Plan) -> Result<Rung, Unavailable> {
     use crate::sources::ebpf::{Ebpf, EbpfOptions};
-    let options = match plan.limited_queue {
-        true => EbpfOptions { ring_bytes: SMALL_RING_BYTES, reads_by_itself: false },
-        false => EbpfOptions::default(),
-    };
+    let mut options = EbpfOptions::default();
+    if plan.limited_queue {
+        // Nobody empties it but the observing thread.
+        (options.ring_bytes, options.reads_by_itself) = (SMALL_RING_BYTES, false);
+    }
     let source = Ebpf::open(options)?;
     let tags = source.tags().map_err(|e| {
         Unavailable::new("one more open file", "raise the limit of open files (ulimit -n)").because(&e)
@@ -279,15 +280,16 @@ fn ebpf(plan: &Plan) -> Result<Rung, Unavailable> {
         lineage: "tags inherited in the kernel",
         observed: texts(&[
             "calls of the tool's processes that succeeded and made, wrote, cut, renamed, linked or removed files or changed their attributes, with result and time",
+            "calls of theirs that would have done so and failed, as attempts",
             "each process that began, ran another program or ended",
         ]),
         not_observed: [
             &texts(&NEVER)[..],
             &texts(&[
-                "calls that failed",
+                "opening to read that failed, and calls that were interrupted",
                 "writes to an open file after the first one",
-                "io_uring and 32-bit calls",
-                "folders beyond 16 levels, names beyond 63 bytes, paths beyond 255",
+                "io_uring and 32-bit calls: those that may have changed files are counted, as a gap",
+                "folders beyond 16 levels, names beyond 62 bytes, paths beyond 254",
             ]),
         ]
         .concat(),

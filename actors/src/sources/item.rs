@@ -71,7 +71,7 @@ pub enum GapCause {
     Overwritten,
     /// Bytes that are no record.
     Damaged,
-    /// Nobody looked: the source was closed.
+    /// Nobody looked: the source was closed, or sees only that there was something.
     NotObserved,
     /// The source started anew, and what its last life still held is gone.
     Restarted,

@@ -12,10 +12,12 @@
 //!    known.
 //! 4. A call hands out about 1 MiB at most.
 
+mod committed;
 pub mod connector;
 #[cfg(feature = "ebpf")]
 pub mod ebpf;
 pub mod fanotify;
+mod head_page;
 pub mod inotify;
 mod item;
 mod known;
@@ -27,18 +29,24 @@ pub(crate) mod payload;
 pub mod procfs;
 mod ready;
 mod record;
+#[cfg(any(feature = "ebpf", feature = "model"))]
+pub(crate) mod ring_sleep;
 pub mod seccomp;
 mod semj_tail;
 mod sentinel;
 mod tail_file;
+mod tail_wakes;
 mod unavailable;
 mod watch;
 mod writes;
 
+pub use committed::CommittedWriter;
+pub use head_page::DATA_AT;
 pub use item::{Gap, GapCause, Item, Lost};
 pub use offers::{Offer, offers};
 pub use record::{KernelRecord, ObjectId, Op, PathInfo, Phase, Who};
-pub use semj_tail::{DATA_AT, SemjTail, TailForm, is_followable};
+pub use semj_storage::log::control::ClockAnchor;
+pub use semj_tail::{SemjTail, TailForm, is_followable};
 pub use unavailable::{NotSupported, Unavailable};
 pub use watch::{Watch, WatchWith};
 

@@ -24,8 +24,8 @@ pub fn offers() -> Vec<Offer> {
     vec![
         Offer {
             name: "ebpf",
-            sees: "calls of a tool's processes, with result and time, in one sequence; losses counted",
-            misses: "others, failed calls, io_uring, stores through mappings",
+            sees: "calls of a tool's processes, failed ones too, with result and time, in one sequence; losses counted",
+            misses: "others, stores through mappings; io_uring and 32-bit calls are only counted",
             unavailable: ebpf().err(),
         },
         Offer {

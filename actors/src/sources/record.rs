@@ -51,6 +51,13 @@ impl KernelRecord {
     }
 }
 
+impl KernelRecord {
+    /// The call failed: nothing was done.
+    pub fn has_failed(&self) -> bool {
+        !matches!(self.op, Op::Fork | Op::Exec | Op::Exit) && self.result.is_some_and(|r| r < 0)
+    }
+}
+
 /// Who did it. A process is known by (boot, process id, start time), never by its id alone.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Who {

@@ -1,9 +1,10 @@
 //! Follows a stream of kernel records that another process writes: a file, a FIFO or a block device.
 //!
 //! Two forms: a plain stream as docs/FORMAT.md has it (an optional head, then records or blocks of layout A), whose end is
-//! the file's; and one with a committed length, u64 at byte 0, and the stream from byte [`DATA_AT`] on: the writer writes
-//! the data first, then the length. A last record that is not whole is waited for. A file that was rewritten or cut off is
-//! read from its start as a new life, behind a gap.
+//! the file's; and one with a committed length, u64 at byte 0, and the stream from byte [`super::DATA_AT`] on: the writer writes
+//! the data first, then the length. A last record that is not whole is waited for. A file that was rewritten, replaced or
+//! cut off is read from its start: as what it was where its records go on where it was left, the gap being exact then;
+//! else as a new life, behind a gap.
 
 use super::tail_file::TailFile;
 use super::{
@@ -13,16 +14,15 @@ use super::{
 use semj_storage::event::EventType;
 use semj_storage::kernel::{
     BLOCK_A_BYTES, Block, HEADER_BYTES, JournalHeader, Kind, Lives, RECORD_BYTES_MAX, Record, Reject,
-    STREAM_HEADER_BYTES, event_of, next_record,
+    STREAM_HEADER_BYTES, event_of, next_record, set_wall_time,
 };
+use semj_storage::log::control::ClockAnchor;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Where the stream begins behind a committed length.
-pub const DATA_AT: u64 = 4_096;
 /// Read at once, in bytes: some of the largest records.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -32,7 +32,7 @@ pub enum TailForm {
     /// It is the end of the file.
     #[default]
     Plain,
-    /// The length stands at byte 0, the stream from [`DATA_AT`] on.
+    /// The length stands at byte 0, the stream from [`super::DATA_AT`] on.
     CommittedLength,
 }
 
@@ -97,6 +97,9 @@ impl OpenSource for SemjTail {
             record_start: 0,
             pending: Vec::new(),
             was_damaged: false,
+            was_rewritten: false,
+            laps: None,
+            clock: None,
         };
         match from {
             Some(resume) => tail.resume(&resume.0),
@@ -124,16 +127,25 @@ struct Tail {
     pending: Vec<Item>,
     /// The bytes at the offset are no record, and that was told.
     was_damaged: bool,
+    /// What the next record says of what was lost when the file was rewritten is to be told.
+    was_rewritten: bool,
+    /// How often the writer had begun again when the newest bytes were read.
+    laps: Option<u64>,
+    /// What the clocks said when that was handed out last.
+    clock: Option<ClockAnchor>,
 }
 
 /// Length of the fixed part of a resume point.
-const RESUME_FIXED: usize = 25;
+const RESUME_FIXED: usize = 33;
+/// How a resume point begins: behind a record, or at the start of a file that was rewritten.
+const READ: u8 = 2;
+const REWRITTEN: u8 = 3;
 
 impl Tail {
     fn resume(&mut self, bytes: &[u8]) {
         let number =
             |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
-        let is_whole = bytes.len() >= RESUME_FIXED && bytes.first() == Some(&1);
+        let is_whole = bytes.len() >= RESUME_FIXED && matches!(bytes.first(), Some(&(READ | REWRITTEN)));
         let lives = bytes.get(RESUME_FIXED..).and_then(Lives::decode).filter(|_| is_whole);
         let (Some(lives), false) = (lives, self.file.is_pipe()) else {
             // What was written meanwhile went through the pipe, or nobody can tell.
@@ -143,30 +155,50 @@ impl Tail {
         };
         let boot = self.lives.boot();
         self.lives = lives.with_boot(boot);
+        self.was_rewritten = bytes.first() == Some(&REWRITTEN);
+        self.laps = Some(number(25)).filter(|_| !self.was_rewritten);
         (self.offset, self.last_sequence, self.record_start) = (number(1), number(9), number(17));
         // Whether it is still the same file is found out by the first call.
     }
 
-    /// The file is another one now, or was cut off: it is read from its start.
-    fn rewritten(&mut self) {
-        self.base = self.base.saturating_add(self.offset);
-        self.offset = self.file.start();
-        self.begin_anew(GapCause::Overwritten);
-    }
-
-    /// Finds out whether the file is still the one that was read.
-    fn look_again(&mut self) -> io::Result<()> {
+    /// Finds out whether the file is still the one that was read; what it is now is read from its start.
+    fn was_rewritten(&mut self, laps: u64) -> io::Result<bool> {
         let is_same = match self.lives.newest_checksum() {
+            _ if self.laps.is_some_and(|known| known != laps) => false,
             Some(checksum) if self.offset > self.file.start() => {
                 self.file.still_holds(self.record_start, checksum)?
             }
             _ => true,
         };
-        if !is_same || self.file.end()? < self.offset || self.file.was_replaced(&self.path)? {
-            self.file = TailFile::open(&self.path, self.file.form())?;
-            self.rewritten();
+        if is_same && self.file.end()? >= self.offset && !self.file.was_replaced(&self.path)? {
+            return Ok(false);
         }
-        Ok(())
+        self.was_rewritten = self.lives.number() > 0 || self.offset > self.file.start();
+        self.file.reopen(&self.path)?;
+        self.base = self.base.saturating_add(self.offset);
+        self.offset = self.file.start();
+        (self.was_damaged, self.laps) = (false, None);
+        Ok(true)
+    }
+
+    /// The first record of a file that was rewritten says what was lost: so many, or nobody knows.
+    fn tell_rewritten(&mut self, record: &[u8], out: &mut Vec<Item>) {
+        if !std::mem::take(&mut self.was_rewritten) {
+            return;
+        }
+        let cause = GapCause::Overwritten;
+        let mut gap = Gap { after: None, lost: Lost::Unknown, from_ns: 0, to_ns: 0, cause };
+        if self.lives.goes_on_with(record) {
+            let sequence = Record::decode(record).map_or(0, |(r, _)| r.header.global_sequence);
+            let lost = sequence.saturating_sub(self.last_sequence).saturating_sub(1);
+            gap.after = Some(self.last_sequence);
+            gap.lost = Lost::Exactly(lost);
+        } else {
+            self.lives.end();
+        }
+        if gap.lost != Lost::Exactly(0) {
+            out.push(Item::Gap(gap));
+        }
     }
 
     fn begin_anew(&mut self, cause: GapCause) {
@@ -190,6 +222,7 @@ impl Tail {
                 Thing::Skip(length) => length,
                 Thing::Record(length) => {
                     let record = rest.get(..length).unwrap_or_default();
+                    self.tell_rewritten(record, out);
                     // A new life begins with a call of its own, so that the place before it can be gone back to.
                     if self.lives.begins_with(record) && !out.is_empty() {
                         return Stop::Enough;
@@ -242,17 +275,33 @@ impl Tail {
         }
     }
 
+    /// What the writer says of the clocks, where it says something new; of which boot, a record says first.
+    fn tell_clock(&mut self, out: &mut Vec<Item>) {
+        let clock = self.file.clock();
+        if let Some(ClockAnchor { boot_ns, wall_ns, mono_ns, error_ns, .. }) = clock
+            && clock != self.clock
+            && self.lives.number() > 0
+        {
+            self.clock = clock;
+            out.push(Item::Clock { boot_ns, wall_ns, mono_ns, error_ns });
+        }
+    }
+
     fn hand_out(&mut self, bytes: &[u8], out: &mut Vec<Item>) {
         let Ok((record, _)) = Record::decode(bytes) else { return };
         let header = &record.header;
         let (instance, is_new) = self.lives.of(bytes, header.event_id, header.ktime, header.checksum);
         if is_new {
-            let boot_id = Uuid::nil();
+            let boot_id = self.file.clock().map_or(Uuid::nil(), |clock| clock.boot_id);
             let incarnation = self.lives.number();
             // The kernel counts from 1.
             out.push(Item::Epoch { boot_id, incarnation, first_sequence: Some(1) });
         }
-        let Ok(event) = event_of(bytes, &instance) else { return };
+        let Ok(mut event) = event_of(bytes, &instance) else { return };
+        if let Some(clock) = self.file.clock() {
+            let offset = clock.wall_ns.saturating_sub(clock.mono_ns);
+            set_wall_time(&mut event, header.ktime.saturating_add(offset));
+        }
         let op = Op::Event(EventType::from_code(header.event_type));
         let mut item = KernelRecord::new(op, Phase::Done, header.ktime);
         item.sequence = Some(header.global_sequence);
@@ -312,13 +361,18 @@ impl KernelSource for Tail {
 
     fn next_batch(&mut self, max: usize, out: &mut Vec<Item>) -> io::Result<Progress> {
         self.file.heard();
-        self.look_again()?;
+        let laps = self.file.laps()?;
+        let end = self.file.end()?;
+        let bytes = self.file.read(self.offset, end, CHUNK_BYTES)?;
+        // Only now: bytes that were overwritten while they were read are not what they seem.
+        if self.was_rewritten(laps)? || self.file.laps()? != laps {
+            return Ok(Progress { more: true, passed: self.base });
+        }
+        self.laps = Some(laps);
         if !self.pending.is_empty() {
             out.append(&mut self.pending);
             return Ok(Progress { more: true, passed: self.base });
         }
-        let end = self.file.end()?;
-        let bytes = self.file.read(self.offset, end, CHUNK_BYTES)?;
         let from = self.offset;
         let mut stop = self.parse(&bytes, max, out);
         let read_to_end = from.saturating_add(bytes.len() as u64) >= end;
@@ -331,11 +385,16 @@ impl KernelSource for Tail {
         self.file.consumed(self.offset);
         self.is_drained = stop != Stop::Enough && (read_to_end || self.offset == from);
         let passed = self.base.saturating_add(if self.is_drained { end } else { self.offset });
-        Ok(Progress { more: !self.is_drained, passed })
+        if self.is_drained {
+            self.tell_clock(out);
+        }
+        let sleeps = self.is_drained && self.file.sleep(&self.path, end)?;
+        Ok(Progress { more: !sleeps, passed })
     }
 
     fn barrier(&mut self) -> Result<Barrier, NotSupported> {
-        match self.look_again().and_then(|()| self.file.end()) {
+        let laps = self.file.laps();
+        match laps.and_then(|laps| self.was_rewritten(laps)).and_then(|_| self.file.end()) {
             Ok(end) => Ok(Barrier(self.base.saturating_add(end))),
             Err(_) => Err(NotSupported),
         }
@@ -345,10 +404,11 @@ impl KernelSource for Tail {
         if self.file.is_pipe() {
             return Resume::default();
         }
-        let mut bytes = vec![1];
+        let mut bytes = vec![if self.was_rewritten { REWRITTEN } else { READ }];
         bytes.extend_from_slice(&self.offset.to_le_bytes());
         bytes.extend_from_slice(&self.last_sequence.to_le_bytes());
         bytes.extend_from_slice(&self.record_start.to_le_bytes());
+        bytes.extend_from_slice(&self.laps.unwrap_or(0).to_le_bytes());
         self.lives.encode(&mut bytes);
         Resume(bytes)
     }

@@ -1,10 +1,13 @@
 //! The file, FIFO or block device behind a tail: its end, its bytes, and what tells that it changed.
 
-use super::semj_tail::{DATA_AT, TailForm};
-use rustix::fs::{FileType, Mode, OFlags, fstat, inotify, stat};
+use super::head_page::{DATA_AT, HEAD_BYTES, HeadPage, LAPS_AT};
+use super::semj_tail::TailForm;
+use super::tail_wakes::Wakes;
+use rustix::fs::{FileType, Mode, OFlags, fstat, stat};
+use semj_storage::log::control::ClockAnchor;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -20,13 +23,20 @@ pub(super) struct TailFile {
     kind: FileType,
     identity: (u64, u64),
     form: TailForm,
-    notify: Option<OwnedFd>,
+    wakes: Option<Wakes>,
+    /// The page before the stream, when it was read last.
+    head: Option<HeadPage>,
     /// What was read from a pipe and not consumed, and where it starts.
     pipe: (u64, Vec<u8>),
 }
 
 impl TailFile {
     pub(super) fn open(path: &Path, form: TailForm) -> io::Result<Self> {
+        // Without it the slow poll does.
+        Self::open_with(path, form, Wakes::new().ok())
+    }
+
+    fn open_with(path: &Path, form: TailForm, wakes: Option<Wakes>) -> io::Result<Self> {
         let kind = FileType::from_raw_mode(stat(path)?.st_mode);
         // A pipe that has a writer at all times never tells its end.
         let access = if kind == FileType::Fifo { OFlags::RDWR } else { OFlags::RDONLY };
@@ -39,20 +49,61 @@ impl TailFile {
                 "only a file, a FIFO or a block device can be followed",
             ));
         }
-        // Without it the slow poll does.
-        let notify = (kind != FileType::Fifo).then(|| notify(path).ok()).flatten();
-        Ok(TailFile {
+        let mut file = TailFile {
             file: File::from(file),
             kind,
             identity: (found.st_dev, found.st_ino),
             form,
-            notify,
+            wakes: wakes.filter(|_| kind != FileType::Fifo),
+            head: None,
             pipe: (0, Vec::new()),
-        })
+        };
+        if !file.is_pipe() {
+            file.watch(path)?;
+        }
+        Ok(file)
     }
 
-    pub(super) fn form(&self) -> TailForm {
-        self.form
+    /// Opens the file that is at the path now; what tells of changes stays the same descriptor.
+    pub(super) fn reopen(&mut self, path: &Path) -> io::Result<()> {
+        let wakes = self.wakes.take();
+        *self = Self::open_with(path, self.form, wakes)?;
+        Ok(())
+    }
+
+    fn watch(&mut self, path: &Path) -> io::Result<()> {
+        self.end()?;
+        let writer_wakes = self.head.is_some_and(|h| h.wakes);
+        if let Some(wakes) = &mut self.wakes {
+            wakes.watch(path, writer_wakes);
+        }
+        Ok(())
+    }
+
+    /// How often the writer began again at the start, where it counts that.
+    pub(super) fn laps(&self) -> io::Result<u64> {
+        let mut laps = [0u8; 8];
+        if self.form == TailForm::CommittedLength && !self.is_pipe() {
+            self.file.read_at(&mut laps, LAPS_AT as u64)?;
+        }
+        Ok(u64::from_le_bytes(laps))
+    }
+
+    /// What the clocks of the writer's machine said last, where it tells.
+    pub(super) fn clock(&self) -> Option<ClockAnchor> {
+        self.head.and_then(|h| h.clock)
+    }
+
+    /// There is nothing more to be read up to `end`: the writer is asked to tell when there is. `false` when there is already.
+    pub(super) fn sleep(&mut self, path: &Path, end: u64) -> io::Result<bool> {
+        let Some(head) = self.head else { return Ok(true) };
+        // The writer may have come after us.
+        if head.wakes && self.wakes.as_ref().is_some_and(|w| !w.was_asked()) {
+            self.watch(path)?;
+        }
+        let sleeps_already = self.head.is_some_and(|h| h.sleeps);
+        let was_asked = self.wakes.as_mut().is_some_and(|w| w.sleep(sleeps_already));
+        Ok(!was_asked || self.end()? == end)
     }
 
     pub(super) fn is_pipe(&self) -> bool {
@@ -68,14 +119,13 @@ impl TailFile {
     }
 
     pub(super) fn pollable(&self) -> Option<BorrowedFd<'_>> {
-        if self.is_pipe() { Some(self.file.as_fd()) } else { self.notify.as_ref().map(OwnedFd::as_fd) }
+        if self.is_pipe() { Some(self.file.as_fd()) } else { self.wakes.as_ref().map(Wakes::pollable) }
     }
 
     /// Takes notice of what the poll told.
     pub(super) fn heard(&self) {
-        if let Some(notify) = &self.notify {
-            let mut buffer = [0u8; 4_096];
-            while rustix::io::read(notify, &mut buffer).is_ok_and(|n| n > 0) {}
+        if let Some(wakes) = &self.wakes {
+            wakes.heard();
         }
     }
 
@@ -104,11 +154,13 @@ impl TailFile {
         if self.form == TailForm::Plain {
             return Ok(length);
         }
-        let mut word = [0u8; 8];
-        match self.file.read_at(&mut word, 0)? {
-            8 => Ok(DATA_AT.saturating_add(u64::from_le_bytes(word)).min(length.max(DATA_AT))),
-            _ => Ok(DATA_AT),
-        }
+        let mut page = [0u8; HEAD_BYTES];
+        self.head = match self.file.read_at(&mut page, 0)? {
+            HEAD_BYTES => Some(HeadPage::read(&page)),
+            _ => None,
+        };
+        let committed = self.head.map_or(0, |h| h.length);
+        Ok(DATA_AT.saturating_add(committed).min(length.max(DATA_AT)))
     }
 
     fn fill_pipe(&mut self) -> io::Result<()> {
@@ -163,14 +215,4 @@ impl TailFile {
         let n = self.file.read_at(&mut found, start.saturating_add(CHECKSUM_AT))?;
         Ok(n == 4 && u32::from_le_bytes(found) == checksum)
     }
-}
-
-fn notify(path: &Path) -> io::Result<OwnedFd> {
-    let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-    let what = inotify::WatchFlags::MODIFY
-        | inotify::WatchFlags::ATTRIB
-        | inotify::WatchFlags::MOVE_SELF
-        | inotify::WatchFlags::DELETE_SELF;
-    inotify::add_watch(&fd, path, what)?;
-    Ok(fd)
 }

@@ -10,5 +10,6 @@ mod bell;
 mod common;
 mod ledger;
 mod pipeline;
+mod ring_sleep;
 mod ticket;
 mod watermark;

@@ -55,6 +55,9 @@ impl Report<'_> {
                 out::counted(f.external, "change")
             );
         }
+        if f.failed_calls > 0 {
+            let _ = writeln!(text, "  {} calls that failed", out::count(f.failed_calls));
+        }
         if f.gaps > 0 {
             let _ = writeln!(
                 text,
@@ -103,6 +106,7 @@ impl Report<'_> {
             "processes": f.processes,
             "effects": f.touched.effects(),
             "external_changes": f.external,
+            "failed_calls": f.failed_calls,
             "gaps": f.gaps,
             "lost": f.lost,
             "complete": f.is_complete,

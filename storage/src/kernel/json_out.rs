@@ -240,14 +240,23 @@ impl Kind {
     /// What the bytes most likely are. An event record has no magic number: it is what nothing else is.
     pub fn guess(bytes: &[u8]) -> Self {
         let word = |at| u32::from_le_bytes(super::layout::get(bytes, at));
-        // A record begins with its id, which may be any number, those of the magic included.
-        if matches!(super::record::frame(bytes), Ok(_) | Err(Reject::TruncatedBody { .. })) {
+        let first = word(0);
+        // A record begins with its id, which may be any number, those of the magic included. What has the right checksum,
+        // or is a block's in every field, is no record all the same, whatever follows.
+        let is_short = first == MAGIC && super::JournalHeader::decode(bytes).is_ok();
+        let is_head = is_short || first == MAGIC && super::UserspaceHeader::decode(bytes).is_ok();
+        let is_block = first == BLOCK_MAGIC
+            && (word(4), word(24)) == (1, 0)
+            && u64::from(word(16)) == BLOCK_A_BYTES as u64 + u64::from(word(28))
+            && word(28) == word(32);
+        if is_block {
+            return Kind::BlockA;
+        }
+        if !is_head && matches!(super::record::frame(bytes), Ok(_) | Err(Reject::TruncatedBody { .. })) {
             return Kind::Event;
         }
-        let first = word(0);
         if first == MAGIC || first == MAGIC.swap_bytes() {
-            // Behind the short head a record may begin with the marker as its id; then the short head's checksum fits.
-            let is_short = word(52) == MARKER && super::JournalHeader::decode(bytes).is_ok();
+            // Behind the short head a record may begin with the marker as its id.
             let long = !is_short && (word(52) == MARKER || bytes.len() == STREAM_HEADER_BYTES);
             return if long { Kind::UserspaceHeader } else { Kind::JournalHeader };
         }

@@ -74,6 +74,16 @@ impl Lives {
         self.begins(Seen { event_id: number(0), ktime: number(16) as i64, checksum })
     }
 
+    /// Whether a record that stands where another one stood before can only be a later one of this life: its number is
+    /// greater than all, and its time not smaller.
+    pub fn goes_on_with(&self, record: &[u8]) -> bool {
+        let (event_id, ktime) = (u64::from_le_bytes(get(record, 0)), i64::from_le_bytes(get(record, 16)));
+        let newest = self.newest.iter().map(|s| s.ktime).max();
+        self.current.is_some()
+            && event_id > self.max_id
+            && newest.is_none_or(|newest| newest <= ktime.saturating_add(SLACK_NS))
+    }
+
     fn begins(&self, seen: Seen) -> bool {
         if self.current.is_none() {
             return true;

@@ -240,4 +240,21 @@ mod tests {
             }
         }
     }
+
+    /// Found by the fuzz target `stream`: the head and the record's own fields add up to the head of a record.
+    #[test]
+    fn a_head_whose_record_makes_it_look_like_a_record_is_a_head() {
+        let header =
+            EventHeader { event_subtype: 5_412, ktime: 5_280, sequence: 1 << 32, ..EventHeader::default() };
+        let odd = Record { header, ..Record::default() }.to_bytes().unwrap();
+        for bytes in [&JournalHeader::new(1, 5, 0).encode()[..], &UserspaceHeader::new(1, 5, 0).encode()] {
+            let bytes = [bytes, &odd].concat();
+            assert_eq!(Stream::open(&bytes).unwrap().filter(Result::is_ok).count(), 1);
+        }
+        let mut block = Vec::new();
+        let ktime = (5_280 << 32) | 5_412;
+        let header = EventHeader { ktime, cpu_id: 1, ..EventHeader::default() };
+        encode_block(1, &Record { header, ..Record::default() }.to_bytes().unwrap(), &mut block).unwrap();
+        assert_eq!(Stream::open(&block).unwrap().filter(Result::is_ok).count(), 1);
+    }
 }

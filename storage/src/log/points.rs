@@ -12,6 +12,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use uuid::Uuid;
 
+#[cfg(test)]
+#[path = "points_tests.rs"]
+mod tests;
+
 /// The newest resume point of a source that can be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
