@@ -286,7 +286,8 @@ impl Desk {
             }
             _ => true,
         };
-        if !has_left && !(judgement == Judgement::Done && is_whole) {
+        let is_known = has_left || (is_whole && judgement == Judgement::Done);
+        if !is_known {
             return Some(unknown);
         }
         self.conclude(unknown, judgement, after);
