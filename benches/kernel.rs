@@ -282,7 +282,7 @@ fn follow(table: &Table, quick: bool) {
     };
     let rival = format!("write and fdatasync alone: {}", show(&syncs));
     table.row("sync_now behind one record, us", "< 1,000", &show(&times), &rival);
-    let count = if quick { 20_000 } else { 100_000 };
+    let count: u32 = if quick { 20_000 } else { 100_000 };
     let more: Vec<u8> = (0..count).flat_map(|_| kernel.event(&mut dice).2).collect();
     let begin = Instant::now();
     file.write_all(&more).unwrap();
@@ -294,7 +294,7 @@ fn follow(table: &Table, quick: bool) {
 
     // The same through a file with a committed length, which wakes the journal.
     let stream = stream.with_extension("committed");
-    let mut writer = CommittedWriter::create(&stream, 6_000 * (u64::from(count.unsigned_abs()) + 1)).unwrap();
+    let mut writer = CommittedWriter::create(&stream, 6_000 * (u64::from(count) + 1)).unwrap();
     let tail = SemjTail::new(&stream).form(TailForm::CommittedLength);
     let journal = Journal::options().source(tail).open(scratch.join("c")).unwrap();
     let mut kernel = sim::Kernel::loaded_at(1);
