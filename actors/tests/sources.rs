@@ -344,3 +344,30 @@ fn after_an_overflow_of_fanotify_what_is_there_is_found_and_nothing_told_twice()
         |i: &Item| matches!(i, Item::Record(r) if r.op == Op::Write && r.path.path.ends_with(b"/before"));
     assert!(later.iter().any(is_write), "events tell again what the comparison told long ago");
 }
+
+#[test]
+fn a_rescan_that_is_asked_for_tells_what_events_have_not_told_yet_and_nothing_twice() {
+    let (_keep, folder) = folder();
+    fs::write(folder.join("before"), "x").unwrap();
+    fs::write(folder.join("goes"), "x").unwrap();
+    let folders = vec![folder.clone()];
+    let mut sources: Vec<Box<dyn KernelSource>> = vec![Box::new(Inotify::open(&folders, &[]).unwrap())];
+    let options = FanotifyOptions { folders, ..FanotifyOptions::default() };
+    sources.extend(fanotify_in(options).map(|s| Box::new(s) as Box<dyn KernelSource>));
+    sh(&folder, "echo x > made; rm goes; mkdir d; echo x > d/in");
+    for source in &mut sources {
+        source.rescan().unwrap();
+        let items = drain(source.as_mut());
+        let records = records(&items);
+        none_twice(&folder, &records);
+        let mut there = outcome(&folder, &records);
+        there.insert(folder.join("before"));
+        assert_eq!(there, on_disk(&folder));
+        for (op, name) in [(Op::Create, "made"), (Op::Delete, "goes"), (Op::Create, "d/in")] {
+            let path = folder.join(name);
+            let is_it = |r: &&&KernelRecord| r.op == op && r.path.path == path.as_os_str().as_encoded_bytes();
+            assert_eq!(records.iter().find(is_it).map(|r| r.phase), Some(Phase::Synthetic), "{op:?} {name}");
+        }
+        assert!(!source.misses().is_empty());
+    }
+}

@@ -1,8 +1,8 @@
 //! Which sources there are, and whether this machine has them.
 
 use super::connector::Connector;
-use super::fanotify::{Fanotify, FanotifyOptions};
-use super::inotify::Inotify;
+use super::fanotify::{self, Fanotify, FanotifyOptions};
+use super::inotify::{self, Inotify};
 use super::seccomp::Seccomp;
 use super::{SemjTail, Unavailable};
 
@@ -37,13 +37,13 @@ pub fn offers() -> Vec<Offer> {
         Offer {
             name: "fanotify",
             sees: "changes of files on whole file systems, with the process",
-            misses: "results, failed calls, links, stores through mappings",
+            misses: fanotify::MISSES,
             unavailable: Fanotify::open(FanotifyOptions::default()).err(),
         },
         Offer {
             name: "inotify",
             sees: "changes of files in watched folders",
-            misses: "the process, other folders, results, failed calls, links, stores through mappings",
+            misses: inotify::MISSES,
             unavailable: Inotify::open(&[], &[]).err(),
         },
         Offer {

@@ -37,6 +37,8 @@ const MASK: u64 = mask::FAN_CREATE
     | mask::FAN_ATTRIB
     | mask::FAN_RENAME
     | mask::FAN_ONDIR;
+/// What it does not see, or cannot tell.
+pub(super) const MISSES: &str = "results, failed calls, links, stores through mappings";
 /// Bytes read at once; an event takes about 150.
 const READ_BYTES: usize = 256 << 10;
 /// An event takes no more: two names and three handles.
@@ -239,6 +241,12 @@ impl Fanotify {
         let gap = Gap { after: None, lost: Lost::AtLeast(1), from_ns, to_ns: now, cause };
         self.ready.push_back(Ready::Item(Item::Gap(gap)));
         self.paths.forget();
+        self.compare(now);
+    }
+
+    /// Tells what is different in the folders.
+    fn compare(&mut self, now: i64) {
+        let from_ns = self.read_ns;
         for found in self.known.compare(&self.folders, wall_ns()) {
             let mut record = KernelRecord::new(found.op, Phase::Synthetic, now);
             record.time_error_ns = u32::try_from(now - from_ns).unwrap_or(u32::MAX);
@@ -418,5 +426,14 @@ impl KernelSource for Fanotify {
 
     fn resume_point(&self) -> Resume {
         Resume::default()
+    }
+
+    fn rescan(&mut self) -> Result<(), NotSupported> {
+        self.compare(boot_ns().cast_signed());
+        Ok(())
+    }
+
+    fn misses(&self) -> &'static str {
+        MISSES
     }
 }

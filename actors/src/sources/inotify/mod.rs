@@ -22,6 +22,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+/// What it does not see, or cannot tell.
+pub(super) const MISSES: &str =
+    "the process, other folders, results, failed calls, links, stores through mappings";
 /// Bytes read at once; an event takes about 48.
 const READ_BYTES: usize = 64 << 10;
 /// An event takes no more, its name and what fills it up counted.
@@ -192,7 +195,7 @@ impl Inotify {
     }
 
     /// Compares all folders with what is known, after events were lost.
-    fn rescan(&mut self, now: i64) {
+    fn compare(&mut self, now: i64) {
         self.watches.clear();
         self.leaving = None;
         // First the watches, then the comparison: nothing may be known of what it has to find.
@@ -248,7 +251,7 @@ impl Inotify {
             let (from_ns, to_ns) = (self.read_ns, now);
             let gap = Gap { after: None, lost: Lost::AtLeast(1), from_ns, to_ns, cause: GapCause::Overflow };
             self.ready.push_back(Ready::Item(Item::Gap(gap)));
-            return self.rescan(now);
+            return self.compare(now);
         }
         if raw.watch == self.sentinel_watch {
             if let Some(number) = self.sentinel.number_of(&raw.name) {
@@ -409,5 +412,14 @@ impl KernelSource for Inotify {
 
     fn resume_point(&self) -> Resume {
         Resume::default()
+    }
+
+    fn rescan(&mut self) -> Result<(), NotSupported> {
+        self.compare(boot_ns().cast_signed());
+        Ok(())
+    }
+
+    fn misses(&self) -> &'static str {
+        MISSES
     }
 }

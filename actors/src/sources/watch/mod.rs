@@ -229,6 +229,14 @@ impl KernelSource for Watching {
         self.source.barrier()
     }
 
+    fn rescan(&mut self) -> Result<(), NotSupported> {
+        self.source.rescan()
+    }
+
+    fn misses(&self) -> &'static str {
+        self.source.misses()
+    }
+
     fn resume_point(&self) -> Resume {
         // Behind a crash the rest of what was missed is looked for again, and nothing that was told.
         let wall_ns = self.old.front().map_or(self.seen.wall_ns, |next| next.wall_ns + missed::TICK_NS);
