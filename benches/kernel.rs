@@ -11,11 +11,14 @@ use semj::event::{Cause, ResolvedCause, Timestamp};
 use semj::kernel::{
     Context, EventHeader, Instance, Kind, Numbering, Padded, Record, event_of, restore, show,
 };
-use semj::sources::SemjTail;
+use semj::sources::{CommittedWriter, DATA_AT, KernelSource, OpenSource as _, SemjTail, TailForm};
 use semj::{Event, Journal, Recorded};
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// Nanoseconds of one call, several times over.
@@ -148,6 +151,100 @@ fn main() {
     let measured = format!("{} B, of which {kept} beside the fields", body.len());
     table.row("an imported record in the journal", "", &measured, &format!("{} B as a record", bytes.len()));
     follow(&table, args.quick);
+    wakes(&table, args.quick);
+}
+
+/// How a record gets to a reader that sleeps.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// The writer wakes it, in the head page.
+    Woken,
+    /// The writer writes, and inotify tells.
+    Inotify,
+    /// The writer stores the length into a mapping and tells nobody.
+    Poll,
+}
+
+/// From the writer's commit to the record in the reader's hands, and what one record costs the writer: us.
+fn wakes(table: &Table, quick: bool) {
+    let folder = Path::new("/dev/shm");
+    let folder = if folder.is_dir() { tempfile::tempdir_in(folder) } else { tempfile::tempdir() }.unwrap();
+    for (way, name, count) in [
+        (Way::Woken, "commit to the reader: woken by the writer, us", 2_000),
+        (Way::Inotify, "commit to the reader: inotify, us", 2_000),
+        (Way::Poll, "commit to the reader: slow poll alone, us", 100),
+    ] {
+        let (mut latencies, mut costs) = (Vec::new(), Vec::new());
+        let path = folder.path().join(format!("{}", way as u8));
+        wake(way, &path, if quick { count / 4 } else { count }, &mut latencies, &mut costs);
+        let us = |times: &mut Vec<u64>, share| {
+            times.sort_unstable();
+            percentile(times, share) as f64 / 1e3
+        };
+        let measured = format!("p50 {:.1}, p90 {:.1}", us(&mut latencies, 0.5), us(&mut latencies, 0.9));
+        table.row(name, "", &measured, &format!("writer p50 {:.1}", us(&mut costs, 0.5)));
+    }
+}
+
+fn wake(way: Way, path: &Path, count: u64, latencies: &mut Vec<u64>, costs: &mut Vec<u64>) {
+    let (mut kernel, mut dice) = (sim::Kernel::loaded_at(1), sim::Dice(1));
+    let mut writer = CommittedWriter::create(path, 64 << 20).unwrap();
+    let file = File::options().write(true).open(path).unwrap();
+    if way != Way::Woken {
+        file.write_all_at(&[0; 4], 12).unwrap();
+    }
+    let mut source = SemjTail::new(path).form(TailForm::CommittedLength).open(None).unwrap();
+    let (told, seen) = channel();
+    let reader = std::thread::spawn(move || {
+        let mut found = 0;
+        while found < count {
+            found += look(source.as_mut());
+            told.send((Instant::now(), found)).unwrap();
+        }
+    });
+    let mut length = 0;
+    for n in 1..=count {
+        let record = kernel.event(&mut dice).2;
+        // Long enough that it sleeps again.
+        let asleep = Instant::now() + Duration::from_millis(1);
+        while Instant::now() < asleep {
+            std::thread::yield_now();
+        }
+        let begin;
+        if way == Way::Inotify {
+            file.write_all_at(&record, DATA_AT + length).unwrap();
+            length += record.len() as u64;
+            begin = Instant::now();
+            file.write_all_at(&length.to_le_bytes(), 0).unwrap();
+        } else {
+            writer.write(&record).unwrap();
+            begin = Instant::now();
+            writer.commit().unwrap();
+        }
+        costs.push(begin.elapsed().as_nanos() as u64);
+        let at = loop {
+            match seen.recv().unwrap() {
+                (at, found) if found >= n => break at,
+                _ => {}
+            }
+        };
+        latencies.push(at.saturating_duration_since(begin).as_nanos() as u64);
+    }
+    reader.join().unwrap();
+}
+
+/// Sleeps as the engine's thread does, then reads; answers how many records came.
+fn look(source: &mut dyn KernelSource) -> u64 {
+    let mut items = Vec::new();
+    if !source.next_batch(1_000, &mut items).unwrap().more && items.is_empty() {
+        let every = source.poll_every();
+        let fd = source.pollable().unwrap();
+        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(every.subsec_nanos()) };
+        let poll = rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN);
+        rustix::event::poll(&mut [poll], Some(&timeout)).unwrap();
+        source.next_batch(1_000, &mut items).unwrap();
+    }
+    items.iter().filter(|i| matches!(i, semj::sources::Item::Record(_))).count() as u64
 }
 
 /// Following a stream that another writes: how long `sync_now` takes behind a record, and how many records a second.
@@ -185,7 +282,7 @@ fn follow(table: &Table, quick: bool) {
     };
     let rival = format!("write and fdatasync alone: {}", show(&syncs));
     table.row("sync_now behind one record, us", "< 1,000", &show(&times), &rival);
-    let count = if quick { 20_000 } else { 100_000 };
+    let count: u32 = if quick { 20_000 } else { 100_000 };
     let more: Vec<u8> = (0..count).flat_map(|_| kernel.event(&mut dice).2).collect();
     let begin = Instant::now();
     file.write_all(&more).unwrap();
@@ -193,4 +290,23 @@ fn follow(table: &Table, quick: bool) {
     let rate = f64::from(count) / begin.elapsed().as_secs_f64();
     let measured = format!("{rate:.0}");
     table.row("records followed a second, durable", "> 80,000", &measured, "");
+    journal.close(SOON).unwrap();
+
+    // The same through a file with a committed length, which wakes the journal.
+    let stream = stream.with_extension("committed");
+    let mut writer = CommittedWriter::create(&stream, 6_000 * (u64::from(count) + 1)).unwrap();
+    let tail = SemjTail::new(&stream).form(TailForm::CommittedLength);
+    let journal = Journal::options().source(tail).open(scratch.join("c")).unwrap();
+    let mut kernel = sim::Kernel::loaded_at(1);
+    let records: Vec<Vec<u8>> = (0..count).map(|_| kernel.event(&mut dice).2).collect();
+    let begin = Instant::now();
+    for record in &records {
+        writer.append(record).unwrap();
+    }
+    let written = begin.elapsed().as_secs_f64();
+    journal.sync_now(SOON).unwrap();
+    let rate = f64::from(count) / begin.elapsed().as_secs_f64();
+    let alone = format!("the writer alone: {:.0}", f64::from(count) / written);
+    table.row("the same with a committed length", "> 80,000", &format!("{rate:.0}"), &alone);
+    journal.close(SOON).unwrap();
 }

@@ -100,6 +100,22 @@ fn a_signal_ends_an_import_that_waits_for_a_pipe() {
 }
 
 #[test]
+fn a_signal_ends_an_import_of_a_pipe_that_nobody_opens() {
+    let world = World::new();
+    let pipe = world.path("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    let mut child = world.spawn(&["import", "--format", "semj", "fifo"]);
+    let until = Instant::now() + PATIENCE;
+    while !world.run(&["status"], b"").status.success() {
+        assert!(Instant::now() < until);
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
 fn times_are_unknown_said_once_or_reckoned_and_the_bytes_stay() {
     let all = records(&mut Kernel::loaded_at(1_000_000_000), 3);
     let first = i64::from_le_bytes(all[0][16..24].try_into().unwrap());

@@ -364,10 +364,18 @@ fn the_command_line_says_where_a_record_is_and_where_a_source_stands() {
     assert_eq!(said(&world, &["kernel", "where", "kernel:k", "4", "--json"])["life"], 2, "the newest life");
     let missing = world.run(&["kernel", "where", "--life", "1", "kernel:k", "3"], b"");
     assert_eq!(missing.status.code(), Some(1), "{}", String::from_utf8_lossy(&missing.stderr));
+    {
+        // Beside an owner that follows it.
+        let journal =
+            Journal::options().source(SemjTail::new(world.path("k"))).open(world.journal()).unwrap();
+        journal.sync_now(PATIENCE).unwrap();
+        assert_eq!(said(&world, &["kernel", "status", "--json"])["coverage"], "watching");
+        journal.close(PATIENCE).unwrap();
+    }
     let stand = said(&world, &["kernel", "status", "--json"]);
     let figures = ["source", "coverage", "life", "records", "last_sequence", "lost_records", "unknown_gaps"];
     let figures: Vec<String> = figures.iter().map(|key| stand[*key].to_string()).collect();
-    assert_eq!(figures, ["\"kernel:k\"", "\"watching\"", "2", "4", "4", "0", "0"]);
+    assert_eq!(figures, ["\"kernel:k\"", "\"closed\"", "2", "4", "4", "0", "0"]);
     assert!(
         stand["complete_boot_ns"].as_i64() > Some(0) && stand["complete_ago_ms"].as_u64().is_some(),
         "{stand}"
@@ -376,8 +384,7 @@ fn the_command_line_says_where_a_record_is_and_where_a_source_stands() {
     let words = world.run(&["kernel", "status"], b"");
     let words = String::from_utf8_lossy(&words.stdout).into_owned();
     assert!(
-        words.starts_with("kernel:k: watching; life 2, 4 records up to 4; 0 lost")
-            && words.contains(" ms ago"),
+        words.starts_with("kernel:k: closed; life 2, 4 records up to 4; 0 lost") && words.contains(" ms ago"),
         "{words}"
     );
 }

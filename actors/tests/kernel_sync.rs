@@ -27,9 +27,14 @@ static ONE_AT_A_TIME: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
 
 fn patient() -> EngineOptions {
     let restarts = RestartLimits { restarts: 1_000, ..RestartLimits::default() };
+    EngineOptions { restarts, ..EngineOptions::default() }
+}
+
+/// As patient with crashes, and quick to take somebody for hanging: on a busy machine also who is only slow.
+fn suspicious() -> EngineOptions {
     let ms = 1_000_000;
     let watch = WatchLimits { hang_ns: 300 * ms, slow_ns: 600 * ms, stall_ns: 100 * ms };
-    EngineOptions { restarts, watch, ..EngineOptions::default() }
+    EngineOptions { watch, ..patient() }
 }
 
 /// Steps of one record each, or of `n` at once.
@@ -235,7 +240,7 @@ fn survives(how: &str, who: &str, resume: ResumeKind, disturb: impl Fn(&Engine, 
     println!("{how}, {resume:?}");
     silence();
     let disk = disk();
-    let engine = open(&disk, patient());
+    let engine = open(&disk, suspicious());
     let lost = [50u64, 51, 333];
     let there = |upto: u64| (1..=upto).filter(|n| !lost.contains(n)).collect::<Vec<_>>();
     let script = Script::new("k", in_calls_of(5, there(600))).resumes(resume);
@@ -307,7 +312,7 @@ fn an_incarnation_that_was_replaced_changes_nothing_when_it_comes_back() {
     let _one = ONE_AT_A_TIME.lock();
     silence();
     for point in ["taken", "before_admit", "after_admit", "after_read"] {
-        let engine = open(&disk(), patient());
+        let engine = open(&disk(), suspicious());
         let script = Script::new("k", in_calls_of(5, 1..=60));
         let control = script.control();
         control.hold_back_after(0);
@@ -345,7 +350,7 @@ fn an_incarnation_that_was_replaced_lets_go_of_nothing_that_its_successor_holds(
     let _one = ONE_AT_A_TIME.lock();
     silence();
     let clock = Arc::new(Stopped(AtomicI64::new(1_000)));
-    let engine = Engine::open_on(disk(), clock.clone(), Path::new("/data/j"), patient()).unwrap();
+    let engine = Engine::open_on(disk(), clock.clone(), Path::new("/data/j"), suspicious()).unwrap();
     let steps = in_calls_of(3, (1..=9).filter(|n| *n != 6));
     let script = Script::new("k", steps).resumes(ResumeKind::None);
     let control = script.control();
@@ -390,7 +395,7 @@ fn an_incarnation_that_was_replaced_lets_go_of_nothing_that_its_successor_holds(
 fn a_call_that_does_not_return_is_told_and_so_is_its_end() {
     let _one = ONE_AT_A_TIME.lock();
     silence();
-    let mut options = patient();
+    let mut options = suspicious();
     options.sync.period_ns = 1_000_000;
     let engine = open(&disk(), options);
     engine.attach(Script::new("k", in_calls_of(5, 1..=20)).boxed()).unwrap();

@@ -208,6 +208,62 @@ fn a_gap_that_was_not_told_before_the_end_is_told_after_it() {
     assert_eq!((sequences(&items), gaps(&items).len()), (vec![1], 1));
 }
 
+const READ_ONLY: &str = "SEMJ_TEST_READ_ONLY";
+
+/// Not a test by itself: a reader that may not write to the file.
+#[test]
+fn reader_that_may_not_write() {
+    let Some(path) = std::env::var_os(READ_ONLY) else { return };
+    let path = Path::new(&path);
+    assert!(OpenOptions::new().write(true).open(path).is_err());
+    let mut source = open(path, TailForm::CommittedLength, None);
+    assert!(drain(source.as_mut()).is_empty());
+    println!("reads");
+    assert!(is_readable(source.as_ref(), PATIENCE), "nothing told");
+    // The length may come behind what told.
+    let found = (0..1_000).find_map(|_| {
+        let found = sequences(&drain(source.as_mut()));
+        if found.is_empty() {
+            is_readable(source.as_ref(), Timespec { tv_sec: 0, tv_nsec: 50_000_000 });
+        }
+        Some(found).filter(|f| !f.is_empty())
+    });
+    assert_eq!(found, Some(vec![1]));
+    assert_eq!(word(path, 8), 0);
+}
+
+#[test]
+fn who_may_not_write_to_the_file_is_told_by_inotify() {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root becomes another user");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().join("k");
+    // Where the other user may run it.
+    let program = folder.path().join("reader");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut writer = CommittedWriter::create(&path, 1 << 20).unwrap();
+    let mut child = Command::new(&program)
+        .args(["--exact", "reader_that_may_not_write", "--nocapture"])
+        .env(READ_ONLY, &path)
+        .current_dir("/")
+        .stdout(std::process::Stdio::piped())
+        .uid(65_534)
+        .gid(65_534)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|l| l.unwrap().contains("reads")), "it never began");
+    writer.append(&record(1)).unwrap();
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(child.wait().unwrap().success(), "{rest:?}");
+}
+
 /// A block device over a file in memory or on disk; it is gone when this is.
 struct Loop {
     node: PathBuf,

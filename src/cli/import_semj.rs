@@ -45,10 +45,14 @@ pub(super) fn boot_at(text: &str) -> Result<i64, String> {
 /// Opens what bytes of a kernel stream come from; `-` is stdin.
 pub(super) fn open(path: &Path, context: &Context) -> io::Result<Box<dyn Read>> {
     let stdin = path.as_os_str() == "-";
-    let is_file = !stdin && std::fs::metadata(path)?.is_file();
-    let input: Box<dyn Read + Send> = if stdin { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
-    // A file answers at once; in a pipe somebody may write an hour later.
-    if is_file { Ok(input) } else { Ok(Box::new(Piped::start(input, context)?)) }
+    if !stdin && std::fs::metadata(path)?.is_file() {
+        return Ok(Box::new(File::open(path)?));
+    }
+    // A file answers at once; a pipe may be opened by nobody, or written to an hour later.
+    let path = path.to_owned();
+    Ok(Box::new(Piped::start(context, move || {
+        Ok(if stdin { Box::new(io::stdin()) } else { Box::new(File::open(path)?) })
+    })?))
 }
 
 /// Bytes from a pipe, which end when a signal asks for it.
@@ -60,10 +64,17 @@ struct Piped {
 }
 
 impl Piped {
-    fn start(mut input: Box<dyn Read + Send>, context: &Context) -> io::Result<Self> {
+    fn start(
+        context: &Context,
+        open: impl FnOnce() -> io::Result<Box<dyn Read>> + Send + 'static,
+    ) -> io::Result<Self> {
         let (send, chunks) = sync_channel(4);
         // Never joined: it may sit in a read that nobody ends.
         std::thread::Builder::new().name("semj-import".into()).spawn(move || {
+            let mut input = match open() {
+                Ok(input) => input,
+                Err(e) => return drop(send.send(Err(e))),
+            };
             loop {
                 let mut chunk = vec![0; CHUNK_BYTES];
                 let read = input.read(&mut chunk).map(|n| {

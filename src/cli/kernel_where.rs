@@ -73,7 +73,7 @@ impl Where {
 #[derive(Serialize)]
 pub(crate) struct Stand {
     source: String,
-    /// `watching`, `unavailable`, `failed`, `hangs`: as it was told last; without an owner nobody looks.
+    /// `watching`, `unavailable`, `failed`, `hangs`: as the owner told it last; `closed` where there is no owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,14 +95,14 @@ pub(crate) struct Stand {
     clock_drift_error_ns: Option<u64>,
 }
 
-impl From<Standing> for Stand {
-    fn from(standing: Standing) -> Self {
+impl Stand {
+    fn of(standing: Standing, is_owned: bool) -> Self {
         let account = standing.point.as_ref().map(|p| p.account.clone()).unwrap_or_default();
         let drift = standing.drift();
         let certificate = standing.certificate;
         Stand {
             source: standing.source,
-            coverage: standing.coverage,
+            coverage: standing.coverage.map(|told| if is_owned { told } else { "closed".to_owned() }),
             boot_id: (!account.boot_id.is_nil()).then_some(account.boot_id),
             life: account.incarnation,
             records: account.records,
@@ -115,9 +115,7 @@ impl From<Standing> for Stand {
             clock_drift_error_ns: drift.map(|(_, error)| error),
         }
     }
-}
 
-impl Stand {
     pub(crate) fn human(&self) -> String {
         let Stand { life, records, last_sequence, lost_records, unknown_gaps, .. } = self;
         let mut text = format!(
@@ -139,8 +137,10 @@ impl Stand {
 
 /// Where each source of the journal stands.
 pub(crate) fn stands(context: &Context) -> Result<Vec<Stand>, Ended> {
-    let sources = context.read()?.sources().map_err(|e| context.failed(&e))?;
-    Ok(sources.into_iter().map(Stand::from).collect())
+    let reader = context.read()?;
+    let is_owned = reader.status().map_err(|e| context.failed(&e))?.owner.is_some();
+    let sources = reader.sources().map_err(|e| context.failed(&e))?;
+    Ok(sources.into_iter().map(|standing| Stand::of(standing, is_owned)).collect())
 }
 
 /// `semj kernel status`.

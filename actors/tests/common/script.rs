@@ -280,6 +280,8 @@ impl Found {
 pub fn found(engine: &Engine, source: &str) -> Found {
     let view = engine.view();
     let mut found = Found::default();
+    // Records and losses of the life so far.
+    let mut account = (0u64, 0u64);
     view.read(1, view.last_sequence(), &mut |entry| {
         let event = entry.event().unwrap();
         if event.source_text().and_then(Text::as_str) != Some(source) {
@@ -288,6 +290,17 @@ pub fn found(engine: &Engine, source: &str) -> Found {
         let payload = event.payload_value().as_json().unwrap_or_default();
         if event.stream_or_default() == b"semj" {
             let name = event.name_text().unwrap().as_str().unwrap().to_owned();
+            match name.as_str() {
+                "semj.certificate" => {
+                    let figure = |key: &str| payload[key].as_u64().unwrap();
+                    let told = (figure("semj.records"), figure("semj.lost"));
+                    assert_eq!(told, account, "certificate {}: what stands before it", entry.sequence);
+                }
+                "semj.epoch" => account = (0, 0),
+                "semj.gap" => account.1 += payload["semj.lost"].as_u64().unwrap_or(0),
+                "semj.gap_filled" => account.1 -= 1,
+                _ => {}
+            }
             match name.as_str() {
                 "semj.certificate" | "semj.coverage" | "semj.resync" | "semj.lag" => {
                     found.told.push((name, payload, entry.sequence));
@@ -300,6 +313,7 @@ pub fn found(engine: &Engine, source: &str) -> Found {
             found.told.push((name.clone(), payload, entry.sequence));
             found.names.push(name);
         } else {
+            account.0 += 1;
             if payload["semj.phase"] == "synthetic" {
                 found.synthetic.push(entry.sequence);
                 return ControlFlow::Continue(());
