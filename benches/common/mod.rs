@@ -241,10 +241,6 @@ impl Runs {
         sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
-    pub fn least(&self) -> f64 {
-        self.sorted().first().copied().unwrap_or(f64::NAN)
-    }
-
     /// `median [min-max]` with `unit` behind it.
     pub fn show(&self, unit: &str) -> String {
         let sorted = self.sorted();

@@ -46,6 +46,9 @@ use std::time::Duration;
 
 /// Where the kernel describes its types.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
+/// Whether this build knows its machine: numbers of calls, and the registers of their arguments, are those of x86-64. For
+/// others it builds all the same, and [`Ebpf::open`] says that it needs one.
+pub const IS_KNOWN_MACHINE: bool = cfg!(target_arch = "x86_64");
 /// Processes that may have a tag at a time.
 const TAGGED_MAX: u32 = 16_384;
 /// Open files whose first write is remembered.
@@ -138,8 +141,7 @@ impl Ebpf {
     /// # Errors
     /// [`Unavailable`], found by trying.
     pub fn open(options: EbpfOptions) -> Result<Self, Unavailable> {
-        // Numbers of calls, and registers, are known for this machine alone.
-        if !cfg!(target_arch = "x86_64") {
+        if !IS_KNOWN_MACHINE {
             return Err(unavailable("an x86-64 machine", "its system calls are the only ones known so far"));
         }
         let map = |kind, key, value, entries, flags| {

@@ -21,6 +21,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use uuid::Uuid;
 
+/// Reads of the source in one call, so that whoever changes files without end does not keep it.
+const READS_MAX: usize = 8;
+
 /// Which source watches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum WatchWith {
@@ -201,16 +204,24 @@ impl KernelSource for Watching {
             return Ok(Progress { more: true, passed: 0 });
         }
         let from = out.len();
-        let (read_ns, read_wall_ns) = (boot_ns().cast_signed(), wall_ns());
-        let progress = self.source.next_batch(max, out)?;
+        let mut progress = Progress { more: true, passed: 0 };
+        // Until a call finds nothing more: only then it is known up to when everything was seen, and what is handed out
+        // now is committed together with that.
+        for _ in 0..READS_MAX {
+            let (read_ns, read_wall_ns) = (boot_ns().cast_signed(), wall_ns());
+            progress = self.source.next_batch(max.saturating_sub(out.len() - from), out)?;
+            if !progress.more {
+                (self.seen.boot_ns, self.seen.wall_ns) = (read_ns, read_wall_ns);
+            }
+            if !progress.more || out.len() - from >= max {
+                break;
+            }
+        }
         let mut at = 0;
         out.retain(|item| {
             at += 1;
             at <= from || !matches!(item, Item::Record(record) if !self.is_ours(record))
         });
-        if !progress.more {
-            (self.seen.boot_ns, self.seen.wall_ns) = (read_ns, read_wall_ns);
-        }
         Ok(progress)
     }
 
