@@ -350,6 +350,21 @@ fn an_ordinary_user_sees_as_much() {
 }
 
 #[test]
+fn what_nobody_can_see_is_an_intent_and_no_effect() {
+    let Some(world) = world() else { return };
+    let Some(binary) = for_somebody_else(&world) else { return };
+    fs::create_dir(world.path("w/closed")).unwrap();
+    fs::set_permissions(world.path("w/closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    let output = as_somebody_else(&world, &binary, "mkdir closed/x; mkdir open");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("1 effect on 1 path") && said.contains("nobody could see the outcome"), "{said}");
+    let told = events(&world, &["--type", "filesystem.mkdir"]);
+    let phases: Vec<&str> = told.iter().map(|e| e["payload"]["semj.phase"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["intent", "done"]);
+    assert!(told[0]["path"].as_str().unwrap().ends_with("w/closed/x"), "{}", told[0]);
+}
+
+#[test]
 fn a_program_that_loses_its_privileges_is_told_with_the_way_out() {
     let Some(world) = world() else { return };
     let Some(binary) = for_somebody_else(&world) else { return };

@@ -11,7 +11,9 @@ use crate::emitter::Emitter;
 use crate::error::EmitError;
 use crate::sources::lineage::Change;
 use crate::sources::seccomp::Listener;
-use crate::sources::{Barrier, Gap, GapCause, Item, KernelRecord, Lost, Op, Unavailable, procfs, wall_ns};
+use crate::sources::{
+    Barrier, Gap, GapCause, Item, KernelRecord, Lost, Op, Phase, Unavailable, procfs, wall_ns,
+};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use semj_storage::event::Event;
 use serde_json::{Value, json};
@@ -137,6 +139,8 @@ pub struct Finished {
     pub external: u64,
     /// How many calls would have changed a file and failed, where the source tells them.
     pub failed_calls: u64,
+    /// How many calls may have had an effect, or not: that could not be found out.
+    pub intents: u64,
     /// How many processes there were.
     pub processes: u64,
     /// Processes that still ran when the call had returned, with their names.
@@ -311,6 +315,7 @@ impl Work {
             Verdict::Call(_) if is_process(record.op) => {}
             // An attempt is no effect, whoever made it.
             _ if record.has_failed() => self.finished.failed_calls += 1,
+            Verdict::Call(_) if record.phase == Phase::Intent => self.finished.intents += 1,
             Verdict::Call(_) => self.finished.touched.add(record),
             Verdict::External | Verdict::Unexplained => self.finished.external += 1,
         }

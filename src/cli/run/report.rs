@@ -58,6 +58,13 @@ impl Report<'_> {
         if f.failed_calls > 0 {
             let _ = writeln!(text, "  {} calls that failed", out::count(f.failed_calls));
         }
+        if f.intents > 0 {
+            let _ = writeln!(
+                text,
+                "  {} more, of which nobody could see the outcome",
+                out::counted(f.intents, "call")
+            );
+        }
         if f.gaps > 0 {
             let _ = writeln!(
                 text,
@@ -106,6 +113,7 @@ impl Report<'_> {
             "processes": f.processes,
             "effects": f.touched.effects(),
             "external_changes": f.external,
+            "intents": f.intents,
             "failed_calls": f.failed_calls,
             "gaps": f.gaps,
             "lost": f.lost,
