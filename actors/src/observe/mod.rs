@@ -11,6 +11,7 @@ mod judge;
 mod named;
 mod observer;
 mod rung;
+mod tell;
 mod told;
 mod touched;
 mod tree;

@@ -56,7 +56,7 @@ impl Report<'_> {
             );
         }
         if f.failed_calls > 0 {
-            let _ = writeln!(text, "  {} calls that failed", out::count(f.failed_calls));
+            let _ = writeln!(text, "  {} that failed", out::counted(f.failed_calls, "call"));
         }
         if f.intents > 0 {
             let _ = writeln!(

@@ -1,5 +1,6 @@
 //! The comparison itself: events in, findings out.
 
+use crate::cli::out::counted;
 use semj::Recorded;
 use semj::event::{Category, Payload};
 use semj::observe::{TAG_EXTERNAL, TAG_OBSERVED, Words, plain};
@@ -315,16 +316,20 @@ impl Compared {
 
     pub(super) fn words(&self) -> String {
         let mut words = [
-            counted(self.calls, "observed call"),
+            counted(self.calls as u64, "observed call"),
             counted(self.effects, "effect"),
-            counted(self.claims, "claim"),
+            counted(self.claims as u64, "claim"),
         ]
         .join(", ");
         if self.covered() > 0 {
-            words.push_str(&format!("; {} covered by a named folder", counted(self.covered(), "path")));
+            words
+                .push_str(&format!("; {} covered by a named folder", counted(self.covered() as u64, "path")));
         }
         if self.unchecked > 0 {
-            words.push_str(&format!("; {} of times when nobody looked", counted(self.unchecked, "claim")));
+            words.push_str(&format!(
+                "; {} of times when nobody looked",
+                counted(self.unchecked as u64, "claim")
+            ));
         }
         if self.gaps > 0 {
             words.push_str(&format!("; {}: what was not seen may have happened", counted(self.gaps, "gap")));
@@ -332,9 +337,4 @@ impl Compared {
         words.push_str(if self.agrees() { "; they agree" } else { "; they disagree" });
         words
     }
-}
-
-/// So many of something, in words.
-fn counted<N: std::fmt::Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
-    if number == N::from(1) { format!("1 {one}") } else { format!("{number} {one}s") }
 }
