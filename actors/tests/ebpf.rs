@@ -496,9 +496,12 @@ fn an_observation_that_fell_behind_ends_with_every_loss_told() {
         Err(why) => return println!("skipped: no eBPF here: {why}"),
     };
     let engine = Engine::open(&journal.join("j"), EngineOptions::default()).unwrap();
-    let script = "read go; i=0; while [ $i -lt 6000 ]; do : > f$i; i=$((i+1)); done";
-    let mut child =
-        Command::new("sh").args(["-c", script]).current_dir(&place).stdin(Stdio::piped()).spawn().unwrap();
+    let script = "echo ready; read go; i=0; while [ $i -lt 6000 ]; do : > f$i; i=$((i+1)); done";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).current_dir(&place).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = shell.spawn().unwrap();
+    // From here on its own program runs: that it began is no record.
+    std::io::BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
     let call = Call {
         id: uuid::Uuid::from_u128(0xCA11),
         agent: "a".to_owned(),

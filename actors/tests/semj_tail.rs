@@ -244,9 +244,11 @@ fn who_may_not_write_to_the_file_is_told_by_inotify() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = folder.path().join("k");
-    // Where the other user may run it.
+    // Where the other user may run it. A file that this process had open for writing, children of other tests would
+    // have, too, and it could not be run meanwhile.
     let program = folder.path().join("reader");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     let mut writer = CommittedWriter::create(&path, 1 << 20).unwrap();
     let mut child = Command::new(&program)
         .args(["--exact", "reader_that_may_not_write", "--nocapture"])

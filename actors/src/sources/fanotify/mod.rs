@@ -39,8 +39,8 @@ const MASK: u64 = mask::FAN_CREATE
     | mask::FAN_ONDIR;
 /// What it does not see, or cannot tell.
 pub(super) const MISSES: &str = "results, failed calls, links, stores through mappings";
-/// Bytes read at once; an event takes about 150.
-const READ_BYTES: usize = 256 << 10;
+/// Bytes read at once; an event takes about 150. Paths of what is gone are found in what was read with it.
+const READ_BYTES: usize = 1 << 20;
 /// An event takes no more: two names and three handles.
 const EVENT_BYTES_MAX: usize = 1 << 10;
 
