@@ -205,11 +205,7 @@ fn wake(way: Way, path: &Path, count: u64, latencies: &mut Vec<u64>, costs: &mut
     let mut length = 0;
     for n in 1..=count {
         let record = kernel.event(&mut dice).2;
-        // Long enough that it sleeps again.
-        let asleep = Instant::now() + Duration::from_millis(1);
-        while Instant::now() < asleep {
-            std::thread::yield_now();
-        }
+        fall_asleep();
         let begin;
         if way == Way::Inotify {
             file.write_all_at(&record, DATA_AT + length).unwrap();
@@ -218,6 +214,10 @@ fn wake(way: Way, path: &Path, count: u64, latencies: &mut Vec<u64>, costs: &mut
             file.write_all_at(&length.to_le_bytes(), 0).unwrap();
         } else {
             writer.write(&record).unwrap();
+            if way == Way::Poll {
+                // inotify tells that the bytes are written; the length stored into the mapping is what nobody tells.
+                fall_asleep();
+            }
             begin = Instant::now();
             writer.commit().unwrap();
         }
@@ -231,6 +231,14 @@ fn wake(way: Way, path: &Path, count: u64, latencies: &mut Vec<u64>, costs: &mut
         latencies.push(at.saturating_duration_since(begin).as_nanos() as u64);
     }
     reader.join().unwrap();
+}
+
+/// Long enough for the reader to sleep again.
+fn fall_asleep() {
+    let asleep = Instant::now() + Duration::from_millis(1);
+    while Instant::now() < asleep {
+        std::thread::yield_now();
+    }
 }
 
 /// Sleeps as the engine's thread does, then reads; answers how many records came.
