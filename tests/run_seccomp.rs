@@ -381,6 +381,36 @@ fn a_program_that_loses_its_privileges_is_told_with_the_way_out() {
 }
 
 #[test]
+fn a_program_that_is_named_and_gives_privileges_keeps_them_unless_the_filter_is_asked_for() {
+    let Some(world) = world() else { return };
+    let Some(binary) = for_somebody_else(&world) else { return };
+    let program = world.path("w/raised");
+    assert!(Command::new("cp").arg("/usr/bin/id").arg(&program).status().unwrap().success());
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    let run = |mut command: Command| {
+        command.current_dir(world.path("w")).env("SEMJ_JOURNAL", world.journal()).uid(65_534).gid(65_534);
+        command.output().unwrap()
+    };
+    let script = ["sh", "-c", "cd . && ./raised -u"];
+    let mut bare = Command::new(script[0]);
+    bare.args(&script[1..]);
+    let mut watched = Command::new(&binary);
+    watched.args(["run", "--"]).args(script);
+    let (bare, watched) = (run(bare), run(watched));
+    if bare.stdout != b"0\n" {
+        return println!("skipped: programs gain no privileges in this folder");
+    }
+    assert_eq!(watched.stdout, bare.stdout);
+    let coverage = &events(&world, &["--name", "semj.coverage"])[0]["payload"];
+    assert_ne!(coverage["semj.source"], "seccomp");
+    let tried = coverage["semj.tried"].as_array().unwrap();
+    let seccomp = tried.iter().find(|t| t["source"] == "seccomp").unwrap();
+    assert!(seccomp["need"].as_str().unwrap().contains("./raised"), "{seccomp}");
+    let asked = as_somebody_else(&world, &binary, "./raised -u");
+    assert_eq!(asked.stdout, b"65534\n");
+}
+
+#[test]
 fn a_tool_may_have_filters_and_namespaces_of_its_own() {
     let Some(world) = world() else { return };
     // Answers every mkdir and mkdirat with error 13, as a sandbox would.

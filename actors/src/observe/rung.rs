@@ -43,6 +43,9 @@ pub struct Plan {
     /// The process to be followed will come under a filter ([`super::come_under`]) and its listener be handed over, so that
     /// [`Wanted::Seccomp`] can be had.
     pub under_filter: bool,
+    /// A program that the tool is known to run, and that gives privileges: where a filter would take them, the best source is
+    /// another one.
+    pub gives_privileges: Option<PathBuf>,
     /// A small queue in the kernel, so that tests can overflow it.
     pub limited_queue: bool,
 }
@@ -117,7 +120,10 @@ pub(super) fn open(plan: &Plan) -> Result<Rung, Unavailable> {
     for step in steps {
         let opened = match step {
             Wanted::Ebpf => ("ebpf", ebpf(plan)),
-            Wanted::Seccomp => ("seccomp", seccomp(plan)),
+            Wanted::Seccomp => match takes_privileges(plan) {
+                Some(why) if plan.wanted == Wanted::Auto => ("seccomp", Err(why)),
+                _ => ("seccomp", seccomp(plan)),
+            },
             Wanted::Fanotify => ("fanotify", fanotify(plan)),
             Wanted::Inotify => ("inotify", inotify(plan)),
             Wanted::Nothing | Wanted::Auto => ("none", Ok(nothing())),
@@ -310,6 +316,19 @@ fn ebpf(plan: &Plan) -> Result<Rung, Unavailable> {
 #[cfg(not(feature = "ebpf"))]
 fn ebpf(_plan: &Plan) -> Result<Rung, Unavailable> {
     Err(crate::sources::no_ebpf())
+}
+
+/// Why a tool that counts on a program's privileges is better left without a filter.
+fn takes_privileges(plan: &Plan) -> Option<Unavailable> {
+    use rustix::thread::{CapabilitySet, capabilities};
+    let program = plan.gives_privileges.as_ref()?;
+    let keeps = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    (!keeps).then(|| {
+        Unavailable::new(
+            format!("a tool that gains no privileges: {} would not give any", program.display()),
+            "take it all the same with --source seccomp",
+        )
+    })
 }
 
 fn seccomp(plan: &Plan) -> Result<Rung, Unavailable> {

@@ -5,6 +5,7 @@
 
 pub(crate) mod keeper;
 pub(crate) mod launch;
+mod privileges;
 mod report;
 mod signals;
 
@@ -119,6 +120,7 @@ impl Run {
             folders,
             left_out: vec![context.path()],
             under_filter: true,
+            gives_privileges: privileges::giver(&self.command, &std::env::var_os("PATH").unwrap_or_default()),
             ..Plan::default()
         };
         let observed = self.observed(context, &journal, plan, &cwd);
