@@ -391,3 +391,17 @@ fn a_clock_that_is_set_is_found_by_the_next_anchor_and_slewing_is_no_step() {
     let resyncs = all.told("semj.resync");
     assert!(resyncs.iter().all(|p| p["semj.reasons"] == json!({"clock_step": 1})), "{resyncs:?}");
 }
+
+#[test]
+fn a_clock_that_is_set_before_anything_happened_is_told() {
+    let world = World::new(vec![items([1])]);
+    world.until("it is watched", || world.engine.sync_status()[0].coverage == "watching");
+    world.clock.jump(0, HOUR);
+    world.control.hold_back_after(1);
+    world.until("read", || world.engine.sync_status()[0].last_sequence == 1);
+    let looks = world.engine.sync_status()[0].looks;
+    world.clock.go_on(1_000 * MS);
+    world.until("a look", || world.engine.sync_status()[0].looks > looks);
+    let steps = world.found();
+    assert_eq!(steps.told("semj.clock_step")[0]["semj.step_ns"], HOUR);
+}

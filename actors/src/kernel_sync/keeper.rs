@@ -254,6 +254,8 @@ impl Keeper {
         }
         drop(state);
         self.coverage.is(Covered::Watching(caps, source.misses()));
+        // What the clocks say now is what a clock that is set is found by, though nothing has happened yet.
+        self.core.anchor(anchor(tools.pipeline.clock()));
         machine.source = Some(source);
         Ok(true)
     }
