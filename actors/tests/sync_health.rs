@@ -374,8 +374,8 @@ fn who_is_behind_for_some_periods_is_told_and_so_is_the_end() {
 fn a_clock_that_is_set_is_found_by_the_next_anchor_and_slewing_is_no_step() {
     let world = World::new(vec![items([1]), items([2]), items([3]), items([4])]);
     let step = |steps: usize, passes: i64, moves: i64| {
-        world.control.hold_back_after(steps);
-        world.until("read", || world.engine.sync_status()[0].last_sequence == steps as u64);
+        // Journaled, not only read: an anchor is taken where something happened.
+        world.read(steps);
         let looks = world.engine.sync_status()[0].looks;
         world.clock.jump(passes, moves);
         world.until("a look", || world.engine.sync_status()[0].looks > looks);
@@ -397,8 +397,7 @@ fn a_clock_that_is_set_before_anything_happened_is_told() {
     let world = World::new(vec![items([1])]);
     world.until("it is watched", || world.engine.sync_status()[0].coverage == "watching");
     world.clock.jump(0, HOUR);
-    world.control.hold_back_after(1);
-    world.until("read", || world.engine.sync_status()[0].last_sequence == 1);
+    world.read(1);
     let looks = world.engine.sync_status()[0].looks;
     world.clock.go_on(1_000 * MS);
     world.until("a look", || world.engine.sync_status()[0].looks > looks);

@@ -64,8 +64,10 @@ pub(crate) struct Keeper {
     lag: LagWatch,
     /// Figures were looked at then, ns.
     looked_at: i64,
-    /// What had been admitted for the source by then.
+    /// What had been admitted for the source by then, or by a certificate since.
     last_event: u64,
+    /// The same, whatever was certified: behind it nothing has happened since the clocks were read.
+    anchored_event: u64,
     clock_sets: u64,
     /// Its state was established anew then, ns.
     resynced_at: Option<i64>,
@@ -144,6 +146,7 @@ impl Keeper {
     /// When the record cannot be read.
     pub(crate) fn begin(slot: &Arc<Slot>, tools: &Tools<'_>) -> Result<Self, ReadError> {
         let core = core_of(slot, tools)?;
+        let last_event = slot.state.lock().last_event;
         Ok(Keeper {
             slot: slot.clone(),
             core,
@@ -152,7 +155,8 @@ impl Keeper {
             coverage: Coverage::default(),
             lag: LagWatch::default(),
             looked_at: tools.now(),
-            last_event: slot.state.lock().last_event,
+            last_event,
+            anchored_event: last_event,
             clock_sets: tools.clock_sets,
             resynced_at: None,
         })
@@ -277,12 +281,13 @@ impl Keeper {
         let lag = state.lag(now, &clock.boot_id());
         let told = self.lag.look(lag, state.is_lag_told, limits);
         let is_active = std::mem::replace(&mut self.last_event, state.last_event) != state.last_event;
+        let has_news = std::mem::replace(&mut self.anchored_event, state.last_event) != state.last_event;
         let carried = state.certificate.map_or(0, |(_, event)| event);
         if is_active || tools.pipeline.ledger().admitted() > carried.saturating_add(CARRY_EVENTS) {
             state.certify.get_or_insert(Why::Period);
         }
         drop(state);
-        if is_active {
+        if has_news {
             self.core.anchor(anchor(clock));
         }
         if let Some(is_over) = told {
