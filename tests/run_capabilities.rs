@@ -7,7 +7,6 @@ mod common;
 use common::World;
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -16,24 +15,13 @@ const SOMEBODY: &str = "65534";
 
 /// A folder and a binary that everybody may use; `None` where nobody can become somebody else.
 fn world() -> Option<(World, PathBuf)> {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can become somebody else");
-        return None;
-    }
     if !Command::new("setpriv").arg("--version").output().is_ok_and(|o| o.status.success()) {
         println!("skipped: setpriv (util-linux) is not here");
         return None;
     }
     let world = World::new();
-    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
-    open(world.root());
     fs::create_dir(world.path("w")).unwrap();
-    open(&world.path("w"));
-    let binary = world.path("semj");
-    // Not by this process: children of the other test would have the copy open for writing, and nobody could run it.
-    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_semj")).arg(&binary).status();
-    assert!(copied.unwrap().success());
-    open(&binary);
+    let binary = common::for_everybody(&world)?;
     Some((world, binary))
 }
 

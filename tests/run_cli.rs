@@ -11,7 +11,6 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -379,18 +378,7 @@ fn ten_thousand_files_made_moved_and_removed_are_all_journaled() {
 
 /// `semj run` by somebody who may do nothing special; `None` where this process cannot become such a one.
 fn by_an_ordinary_user(world: &World, args: &[&str]) -> Option<Output> {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can become somebody else");
-        return None;
-    }
-    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
-    open(world.root());
-    open(&world.path("w"));
-    let binary = world.path("semj");
-    // By another process: one that this process starts meanwhile would hold the file open for writing.
-    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_semj")).arg(&binary).status().unwrap();
-    assert!(copied.success());
-    open(&binary);
+    let binary = common::for_everybody(world)?;
     let mut command = Command::new(&binary);
     command.arg("run").args(args);
     command.args(["--", "sh", "-c", "echo x > mine; mkdir -p a/b; echo y > a/b/c"]);

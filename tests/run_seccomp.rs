@@ -308,23 +308,6 @@ fn the_keeper_holds_nothing_of_the_callers() {
     kill_process(left, Signal::KILL).unwrap();
 }
 
-/// The world for everybody, with a binary that everybody may run; `None` where this process cannot become somebody else.
-fn for_somebody_else(world: &World) -> Option<PathBuf> {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can become somebody else");
-        return None;
-    }
-    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
-    open(world.root());
-    open(&world.path("w"));
-    let binary = world.path("semj");
-    // By another process: one that this process starts meanwhile would hold the file open for writing.
-    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_semj")).arg(&binary).status().unwrap();
-    assert!(copied.success());
-    open(&binary);
-    Some(binary)
-}
-
 fn as_somebody_else(world: &World, binary: &Path, script: &str) -> std::process::Output {
     let mut command = Command::new(binary);
     command.args(["run", "--source", "seccomp", "--witness", "none", "--", "sh", "-c", script]);
@@ -335,7 +318,7 @@ fn as_somebody_else(world: &World, binary: &Path, script: &str) -> std::process:
 #[test]
 fn an_ordinary_user_sees_as_much() {
     let Some(world) = world() else { return };
-    let Some(binary) = for_somebody_else(&world) else { return };
+    let Some(binary) = common::for_everybody(&world) else { return };
     fs::write(world.path("w/roots"), "x").unwrap();
     let script = "echo x > mine; mkdir -p a/b; echo y > a/b/c; chmod 600 roots; echo z > roots; rm -r a";
     let output = as_somebody_else(&world, &binary, script);
@@ -352,7 +335,7 @@ fn an_ordinary_user_sees_as_much() {
 #[test]
 fn what_nobody_can_see_is_an_intent_and_no_effect() {
     let Some(world) = world() else { return };
-    let Some(binary) = for_somebody_else(&world) else { return };
+    let Some(binary) = common::for_everybody(&world) else { return };
     fs::create_dir(world.path("w/closed")).unwrap();
     fs::set_permissions(world.path("w/closed"), fs::Permissions::from_mode(0o700)).unwrap();
     let output = as_somebody_else(&world, &binary, "mkdir closed/x; mkdir open");
@@ -367,7 +350,7 @@ fn what_nobody_can_see_is_an_intent_and_no_effect() {
 #[test]
 fn a_program_that_loses_its_privileges_is_told_with_the_way_out() {
     let Some(world) = world() else { return };
-    let Some(binary) = for_somebody_else(&world) else { return };
+    let Some(binary) = common::for_everybody(&world) else { return };
     let program = world.path("w/raised");
     assert!(Command::new("cp").arg("/bin/true").arg(&program).status().unwrap().success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
@@ -383,7 +366,7 @@ fn a_program_that_loses_its_privileges_is_told_with_the_way_out() {
 #[test]
 fn a_program_that_is_named_and_gives_privileges_keeps_them_unless_the_filter_is_asked_for() {
     let Some(world) = world() else { return };
-    let Some(binary) = for_somebody_else(&world) else { return };
+    let Some(binary) = common::for_everybody(&world) else { return };
     let program = world.path("w/raised");
     assert!(Command::new("cp").arg("/usr/bin/id").arg(&program).status().unwrap().success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();

@@ -88,6 +88,27 @@ impl World {
     }
 }
 
+/// The world and its folder `w` for everybody, with a binary that everybody may run; `None`, with the reason printed, where
+/// this process cannot become somebody else.
+pub fn for_everybody(world: &World) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can become somebody else");
+        return None;
+    }
+    let open = |path: &Path| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    };
+    open(world.root());
+    open(&world.path("w"));
+    let binary = world.path("semj");
+    // By another process: one that this process starts meanwhile would hold the file open for writing.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_semj")).arg(&binary).status().unwrap();
+    assert!(copied.success());
+    open(&binary);
+    Some(binary)
+}
+
 /// Writes all input to a child, closes its stdin and waits for its end.
 pub fn feed(mut child: Child, input: &[u8]) -> Output {
     let mut stdin = child.stdin.take().unwrap();

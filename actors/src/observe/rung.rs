@@ -162,6 +162,20 @@ fn fanotify_options(plan: &Plan) -> FanotifyOptions {
     FanotifyOptions { unlimited_queue: !plan.limited_queue, folders, left_out, own_process: false }
 }
 
+/// A source that tells no processes, beside what does.
+fn beside_processes(source: impl KernelSource + 'static, mut coverage: Coverage) -> Rung {
+    let lineage = lineage(&mut coverage.not_observed);
+    coverage.lineage = lineage.name();
+    Rung {
+        source: Some(Box::new(source)),
+        witness: None,
+        lineage: Some(lineage),
+        adopt: None,
+        listen: None,
+        coverage,
+    }
+}
+
 fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
     let source = Fanotify::open(fanotify_options(plan))?;
     let mut coverage = Coverage {
@@ -181,16 +195,7 @@ fn fanotify(plan: &Plan) -> Result<Rung, Unavailable> {
         "whether a new file is a link",
         "file systems mounted later",
     ]));
-    let lineage = lineage(&mut coverage.not_observed);
-    coverage.lineage = lineage.name();
-    Ok(Rung {
-        source: Some(Box::new(source)),
-        witness: None,
-        lineage: Some(lineage),
-        adopt: None,
-        listen: None,
-        coverage,
-    })
+    Ok(beside_processes(source, coverage))
 }
 
 fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
@@ -212,16 +217,7 @@ fn inotify(plan: &Plan) -> Result<Rung, Unavailable> {
         "results of calls, and calls that failed",
         "how often a file was modified before it was closed",
     ]));
-    let lineage = lineage(&mut coverage.not_observed);
-    coverage.lineage = lineage.name();
-    Ok(Rung {
-        source: Some(Box::new(source)),
-        witness: None,
-        lineage: Some(lineage),
-        adopt: None,
-        listen: None,
-        coverage,
-    })
+    Ok(beside_processes(source, coverage))
 }
 
 /// Opens the best source that sees what others change in the watched folders, for use beside one that sees only the tool's

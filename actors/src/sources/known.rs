@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// File times are those of the last clock tick, which was this long ago at most.
-const TICK_NS: i64 = 20_000_000;
+pub(super) const TICK_NS: i64 = 20_000_000;
 
 /// Whether `path` is `folder` or lies below it.
 pub(super) fn is_within(path: &[u8], folder: &[u8]) -> bool {
@@ -47,7 +47,7 @@ impl Folders {
     }
 
     /// Everything in a folder, and below it.
-    fn each(&self, folder: &[u8], mut found: impl FnMut(Vec<u8>, &Metadata)) {
+    pub(super) fn each(&self, folder: &[u8], mut found: impl FnMut(Vec<u8>, &Metadata)) {
         let mut open = vec![folder.to_vec()];
         while let Some(folder) = open.pop() {
             let path = Path::new(std::ffi::OsStr::from_bytes(&folder));
@@ -193,7 +193,7 @@ impl Known {
                 found.push(Found { op: if is_folder { Op::Rmdir } else { Op::Delete }, path });
             }
             for (path, meta) in there {
-                let ctime_ns = meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec());
+                let ctime_ns = changed_ns(&meta);
                 let is_told = self.told.get(&path).is_some_and(|read_ns| ctime_ns <= *read_ns);
                 let is_new = match self.is_all {
                     true => self.paths.insert(path.clone(), meta.is_dir()).is_none(),
@@ -217,7 +217,13 @@ impl Known {
     }
 }
 
-fn born_ns(meta: &Metadata) -> i64 {
+/// When it was last changed, ns since 1970.
+pub(super) fn changed_ns(meta: &Metadata) -> i64 {
+    meta.ctime().saturating_mul(1_000_000_000).saturating_add(meta.ctime_nsec())
+}
+
+/// When it was made, ns since 1970; the smallest number where the file system does not say.
+pub(super) fn born_ns(meta: &Metadata) -> i64 {
     let born = meta.created().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
     born.map_or(i64::MIN, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
 }

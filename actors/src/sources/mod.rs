@@ -170,6 +170,22 @@ pub struct Caps {
     pub resume: ResumeKind,
 }
 
+impl Caps {
+    /// Those of a source that is told of changes, not of calls.
+    const fn of_notifications(pid: Pid) -> Self {
+        Caps {
+            sequence: Sequencing::None,
+            loss: Loss::Marked,
+            pid,
+            result: false,
+            kernel_time: false,
+            merges: true,
+            gates: false,
+            resume: ResumeKind::None,
+        }
+    }
+}
+
 /// What the sequences of a source mean.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sequencing {

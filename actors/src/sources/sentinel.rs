@@ -1,5 +1,6 @@
 //! A file made and removed so that its event tells: everything before it has been read.
 
+use super::{Barrier, NotSupported};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,12 @@ impl Sentinel {
         fs::File::create_new(&path)?;
         fs::remove_file(&path)?;
         Ok(name)
+    }
+
+    /// The point that is passed when the next file's end has been told.
+    pub(super) fn barrier(&mut self) -> Result<Barrier, NotSupported> {
+        let name = self.touch().map_err(|_| NotSupported)?;
+        self.number_of(name.as_bytes()).map(Barrier).ok_or(NotSupported)
     }
 
     /// Whether a name is the folder's or one of its files'.

@@ -14,8 +14,8 @@ use super::ready::{Ready, hand_out};
 use super::sentinel::Sentinel;
 use super::writes::Writes;
 use super::{
-    Barrier, Caps, Gap, GapCause, Item, KernelRecord, KernelSource, Loss, Lost, NotSupported, ObjectId, Op,
-    PathInfo, Phase, Pid, Progress, Resume, ResumeKind, Sequencing, Unavailable, Who, boot_ns, wall_ns,
+    Barrier, Caps, Gap, GapCause, Item, KernelRecord, KernelSource, Lost, NotSupported, ObjectId, Op,
+    PathInfo, Phase, Pid, Progress, Resume, Unavailable, Who, boot_ns, wall_ns,
 };
 use parse::{Fid, Raw};
 use paths::Paths;
@@ -391,16 +391,7 @@ fn object_of(fid: Fid<'_>) -> ObjectId {
 
 impl KernelSource for Fanotify {
     fn caps(&self) -> Caps {
-        Caps {
-            sequence: Sequencing::None,
-            loss: Loss::Marked,
-            pid: Pid::Process,
-            result: false,
-            kernel_time: false,
-            merges: true,
-            gates: false,
-            resume: ResumeKind::None,
-        }
+        Caps::of_notifications(Pid::Process)
     }
 
     fn pollable(&self) -> Option<BorrowedFd<'_>> {
@@ -420,8 +411,7 @@ impl KernelSource for Fanotify {
     }
 
     fn barrier(&mut self) -> Result<Barrier, NotSupported> {
-        let name = self.sentinel.touch().map_err(|_| NotSupported)?;
-        self.sentinel.number_of(name.as_bytes()).map(Barrier).ok_or(NotSupported)
+        self.sentinel.barrier()
     }
 
     fn resume_point(&self) -> Resume {

@@ -9,8 +9,8 @@ use super::ready::{Ready, hand_out};
 use super::sentinel::Sentinel;
 use super::writes::Writes;
 use super::{
-    Barrier, Caps, Gap, GapCause, Item, KernelRecord, KernelSource, Loss, Lost, NotSupported, ObjectId, Op,
-    PathInfo, Phase, Pid, Progress, Resume, ResumeKind, Sequencing, Unavailable, boot_ns, wall_ns,
+    Barrier, Caps, Gap, GapCause, Item, KernelRecord, KernelSource, Lost, NotSupported, ObjectId, Op,
+    PathInfo, Phase, Pid, Progress, Resume, Unavailable, boot_ns, wall_ns,
 };
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
@@ -377,16 +377,7 @@ fn record(op: Op, phase: Phase, path: Vec<u8>, now: i64, read_ns: i64) -> Kernel
 
 impl KernelSource for Inotify {
     fn caps(&self) -> Caps {
-        Caps {
-            sequence: Sequencing::None,
-            loss: Loss::Marked,
-            pid: Pid::None,
-            result: false,
-            kernel_time: false,
-            merges: true,
-            gates: false,
-            resume: ResumeKind::None,
-        }
+        Caps::of_notifications(Pid::None)
     }
 
     fn pollable(&self) -> Option<BorrowedFd<'_>> {
@@ -406,8 +397,7 @@ impl KernelSource for Inotify {
     }
 
     fn barrier(&mut self) -> Result<Barrier, NotSupported> {
-        let name = self.sentinel.touch().map_err(|_| NotSupported)?;
-        self.sentinel.number_of(name.as_bytes()).map(Barrier).ok_or(NotSupported)
+        self.sentinel.barrier()
     }
 
     fn resume_point(&self) -> Resume {

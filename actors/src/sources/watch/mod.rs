@@ -8,6 +8,7 @@ mod missed;
 
 use super::fanotify::{Fanotify, FanotifyOptions};
 use super::inotify::Inotify;
+use super::known::{Folders, TICK_NS};
 use super::{
     Barrier, Caps, Gap, GapCause, Item, KernelRecord, KernelSource, Lost, NotSupported, OpenSource, Progress,
     Resume, Unavailable, boot_ns, wall_ns,
@@ -16,7 +17,6 @@ use missed::{Missed, missed};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use uuid::Uuid;
@@ -98,15 +98,13 @@ impl OpenSource for Watch {
     }
 
     fn open(&mut self, from: Option<&Resume>) -> Result<Box<dyn KernelSource>, Unavailable> {
-        let mut folders = Vec::new();
         for folder in &self.folders {
-            let path = std::fs::canonicalize(folder).map_err(|e| {
+            std::fs::canonicalize(folder).map_err(|e| {
                 Unavailable::new(format!("the folder {}", folder.display()), "make it, or name another one")
                     .because(&e)
             })?;
-            folders.push(path);
         }
-        let left_out: Vec<_> = self.left_out.iter().filter_map(|f| std::fs::canonicalize(f).ok()).collect();
+        let folders = Folders::new(&self.folders, &self.left_out);
         let source = self.source()?;
         let boot_id = super::boot_id();
         let now = boot_ns().cast_signed();
@@ -118,10 +116,10 @@ impl OpenSource for Watch {
             let cause = GapCause::NotObserved;
             first.push(Item::Gap(Gap { after: None, lost: Lost::Unknown, from_ns, to_ns: now, cause }));
             // It watches by now: what is changed from here on may be told twice rather than never.
-            old.extend(before.map(|seen| missed(&folders, &left_out, seen.wall_ns)).unwrap_or_default());
+            old.extend(before.map(|seen| missed(&folders, seen.wall_ns)).unwrap_or_default());
         }
         let seen = Seen { boot_id, boot_ns: now, wall_ns: wall_ns() };
-        Ok(Box::new(Watching { source, folders, left_out, first, old, seen }))
+        Ok(Box::new(Watching { source, folders, first, old, seen }))
     }
 }
 
@@ -154,8 +152,7 @@ impl Seen {
 #[derive(Debug)]
 struct Watching {
     source: Box<dyn KernelSource>,
-    folders: Vec<PathBuf>,
-    left_out: Vec<PathBuf>,
+    folders: Folders,
     /// To be handed out before anything else.
     first: Vec<Item>,
     /// What was missed, to be handed out next.
@@ -166,12 +163,7 @@ struct Watching {
 impl Watching {
     /// fanotify tells of whole file systems.
     fn is_ours(&self, record: &KernelRecord) -> bool {
-        let is_ours = |path: &[u8]| {
-            let path = Path::new(std::ffi::OsStr::from_bytes(path));
-            let below = |folders: &[PathBuf]| folders.iter().any(|folder| path.starts_with(folder));
-            below(&self.folders) && !below(&self.left_out)
-        };
-        is_ours(&record.path.path) || is_ours(&record.path.target)
+        [&record.path.path, &record.path.target].into_iter().any(|path| self.folders.contain(path))
     }
 
     /// At most `max`, and whatever has the same time as the last of them.
@@ -239,7 +231,7 @@ impl KernelSource for Watching {
 
     fn resume_point(&self) -> Resume {
         // Behind a crash the rest of what was missed is looked for again, and nothing that was told.
-        let wall_ns = self.old.front().map_or(self.seen.wall_ns, |next| next.wall_ns + missed::TICK_NS);
+        let wall_ns = self.old.front().map_or(self.seen.wall_ns, |next| next.wall_ns + TICK_NS);
         Seen { wall_ns, ..self.seen }.resume()
     }
 }
