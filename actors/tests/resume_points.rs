@@ -124,6 +124,7 @@ fn damage_over_the_newest_resume_point_leads_to_an_older_one_and_is_told() {
     let engine = open(&disk, EngineOptions::default());
     let script = Script::new("k", steps());
     let control = script.control();
+    control.hold_back_after(0);
     engine.attach(script.boxed()).unwrap();
     for steps in 1..=4 {
         control.hold_back_after(steps);
